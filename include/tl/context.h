@@ -1,0 +1,73 @@
+/* libtl - the context: threads, memory, instruction set and messages of one user of the library.
+ *
+ * There is no global state: two contexts in one process never influence each other.
+ * Every other object is created from a context, which must outlive it. */
+#ifndef TL_CONTEXT_H
+#define TL_CONTEXT_H
+
+#include <stddef.h>
+#include <tl/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct tl_context tl_context;
+
+/* Allocator hook, as in Lua: new_size 0 frees `ptr`, ptr NULL allocates, otherwise the
+ * block is resized from old_size to new_size bytes. Returns NULL on failure, in which case
+ * an existing block is untouched. Must be thread safe. */
+typedef void *(*tl_alloc_fn)(void *user, void *ptr, size_t old_size, size_t new_size);
+
+typedef enum tl_log_level { TL_LOG_INFO = 0, TL_LOG_WARNING = 1 } tl_log_level;
+
+/* Receives messages that are no failures: a skipped picture, a chosen kernel set.
+ * May be called from any thread that works for the context, one call at a time. */
+typedef void (*tl_log_fn)(void *user, tl_log_level level, const char *message);
+
+typedef struct tl_context_options {
+    size_t size;        /* sizeof(tl_context_options), set by the initialiser */
+    int threads;        /* compute threads including the caller; 0 = one per available core */
+    tl_alloc_fn alloc;  /* NULL = the C library's allocator */
+    void *alloc_user;   /* handed to alloc */
+    tl_log_fn log;      /* NULL = messages are dropped */
+    void *log_user;     /* handed to log */
+    const char *isa;    /* highest instruction set to use ("ref", "avx2", "avx512");
+                           NULL = the environment's TL_ISA, else the best the machine has */
+    size_t memory_limit; /* bytes the context may hold at once; 0 = no limit */
+} tl_context_options;
+
+/* Fills `options` with defaults. `size` is sizeof(tl_context_options) as the caller was
+ * compiled, so that the struct can grow without breaking old programs. */
+TL_API void tl_context_options_init(tl_context_options *options, size_t size);
+
+/* Creates a context. `options` may be NULL for defaults; nothing in it is kept but the
+ * function pointers. The caller frees *out with tl_context_free().
+ * Errors: INVALID_ARGUMENT (threads outside 0..1024, unknown isa: the text lists the choices),
+ * UNSUPPORTED (isa not on this machine), NO_MEMORY. */
+TL_API tl_status tl_context_create(const tl_context_options *options, tl_context **out);
+
+/* Stops the context's threads and frees it. NULL is allowed. Every object created from it
+ * must have been freed before. */
+TL_API void tl_context_free(tl_context *ctx);
+
+/* Number of compute threads, the caller included. */
+TL_API int tl_context_threads(const tl_context *ctx);
+
+/* Name of the instruction set in use, such as "avx512". Static storage. */
+TL_API const char *tl_context_isa(const tl_context *ctx);
+
+/* Bytes held through the context now, and the most it ever held. Either may be NULL. */
+TL_API void tl_context_memory(const tl_context *ctx, size_t *current, size_t *peak);
+
+/* Writes to `names` up to `capacity` instruction sets that this build and machine offer,
+ * lowest first, and returns how many there are. Strings have static storage. */
+TL_API int tl_isa_list(const char **names, int capacity);
+
+/* The library's version, "MAJOR.MINOR.PATCH". */
+TL_API const char *tl_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

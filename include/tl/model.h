@@ -1,0 +1,148 @@
+/* libtl - models: a network, its weights, class names and preprocessing.
+ *
+ * A model may be used for prediction by several threads at once. Calls that change it (freeze,
+ * head, training) need it alone. */
+#ifndef TL_MODEL_H
+#define TL_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <tl/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct tl_model tl_model;
+
+/* --- making, loading, saving --------------------------------------------------------------- */
+
+/* Opens a model from `name`: a file saved by tl_model_save(); a weights file (.safetensors or
+ * PyTorch .pth, in either of its forms) of a known architecture, which is recognised by its
+ * tensor names and shapes; or the name of a backbone (see tl_backbone_list()), whose weights
+ * file is looked for in the weights folder: the environment's TL_WEIGHTS_DIR, else
+ * $XDG_CACHE_HOME/libtl, else ~/.cache/libtl. `tl fetch NAME` puts it there.
+ * The caller frees *out with tl_model_free().
+ * Errors: NOT_FOUND, PERMISSION, IO, TRUNCATED, CORRUPT, LIMIT, UNSUPPORTED (unknown format or
+ * architecture: the text lists tensors that do not fit), UNSAFE, NO_MEMORY. */
+TL_API tl_status tl_model_load(tl_context *ctx, const char *name, tl_model **out);
+
+/* The same from `size` bytes in memory, which are not kept. */
+TL_API tl_status tl_model_load_memory(tl_context *ctx, const void *data, size_t size,
+                                      tl_model **out);
+
+/* Builds the named architecture with random weights (seeded). `classes` 0 means the backbone's
+ * own number (1000). Errors: NOT_FOUND (lists the names), INVALID_ARGUMENT, NO_MEMORY. */
+TL_API tl_status tl_model_create(tl_context *ctx, const char *backbone, int classes, uint64_t seed,
+                                 tl_model **out);
+
+/* Starts an empty model whose input is N x height x width x channels (or N x channels when
+ * height and width are 0); layers are added with tl_model_add(). */
+TL_API tl_status tl_model_create_empty(tl_context *ctx, int height, int width, int channels,
+                                       tl_model **out);
+
+/* Writes one safetensors file with weights, architecture, classes, preprocessing, training
+ * summary and golden vectors. Replaces `path` atomically. Errors: IO, PERMISSION, NO_MEMORY. */
+TL_API tl_status tl_model_save(const tl_model *model, const char *path);
+
+TL_API void tl_model_free(tl_model *model); /* NULL is allowed */
+
+/* Runs the golden inputs stored in a saved model and compares the answers with those recorded
+ * when it was saved. *max_error (may be NULL) gets the largest difference of a probability.
+ * Errors: NOT_FOUND (no golden vectors inside), CORRUPT (an answer differs by more than 1e-3). */
+TL_API tl_status tl_model_verify(const tl_model *model, double *max_error);
+
+/* Number of known backbones, and their names ("resnet50"); NULL when out of range. */
+TL_API int tl_backbone_count(void);
+TL_API const char *tl_backbone_name(int index);
+
+/* Replaces a model's preprocessing by a preset's: "efficientnet-lite", "torchvision",
+ * "keras-caffe", "keras-tf", with the model's own input size.
+ * Errors: NOT_FOUND (lists the presets). */
+TL_API tl_status tl_model_set_preprocess(tl_model *model, const char *preset);
+
+/* --- prediction ------------------------------------------------------------------------------ */
+
+/* Number of classes, and a class's name (a number as text when the model has no names).
+ * The name lives as long as the model; NULL when out of range. */
+TL_API int tl_model_class_count(const tl_model *model);
+TL_API const char *tl_model_class_name(const tl_model *model, int index);
+
+/* Class probabilities of one picture. `probabilities` receives tl_model_class_count() floats
+ * that sum to 1 (softmax of the logits, or 1 - p and p of a single sigmoid unit).
+ * Errors: those of reading the file, CORRUPT and LIMIT for pictures, NO_MEMORY. */
+TL_API tl_status tl_model_predict_file(const tl_model *model, const char *path,
+                                       float *probabilities);
+/* The same from an encoded picture (JPEG, PNG, BMP) in memory. */
+TL_API tl_status tl_model_predict_encoded(const tl_model *model, const void *data, size_t size,
+                                          float *probabilities);
+/* The same from `height` rows of `width` RGB pixels, 8 bits a channel, `stride` bytes a row. */
+TL_API tl_status tl_model_predict_rgb(const tl_model *model, const unsigned char *pixels,
+                                      int width, int height, size_t stride, float *probabilities);
+
+/* Runs the network on a raw, already preprocessed N H W C tensor. *out is the last layer's
+ * value, a new tensor. Errors: SHAPE, NO_MEMORY. */
+TL_API tl_status tl_model_run(const tl_model *model, const tl_tensor *input, tl_tensor **out);
+
+/* The feature vector of one picture: what enters the classifier (of a backbone), or the head
+ * (of a fine-tuned model), pooled over space. `features` receives tl_model_feature_count() floats. */
+TL_API int64_t tl_model_feature_count(const tl_model *model);
+TL_API tl_status tl_model_features_file(const tl_model *model, const char *path, float *features);
+
+/* --- structure ----------------------------------------------------------------------------- */
+
+/* Height, width and channels of the input. */
+TL_API void tl_model_input_size(const tl_model *model, int *height, int *width, int *channels);
+
+/* Layers in order of execution; 0 is the input. Strings live until the model is changed. */
+TL_API int tl_model_layer_count(const tl_model *model);
+TL_API const char *tl_model_layer_name(const tl_model *model, int index);
+TL_API const char *tl_model_layer_type(const tl_model *model, int index);
+
+/* Freezes (or thaws) every layer whose name begins with `prefix`; "" means all. A frozen
+ * layer's parameters do not change in training; its batch norm uses the stored statistics.
+ * Errors: NOT_FOUND (no layer matches). */
+TL_API tl_status tl_model_freeze(tl_model *model, const char *prefix, bool frozen);
+/* Freezes layers 0 .. count-1 and thaws the others. Errors: INVALID_ARGUMENT. */
+TL_API tl_status tl_model_freeze_first(tl_model *model, int count);
+
+/* Removes the classifier (of a backbone) or the head, so that the last layer gives the feature
+ * map. Errors: INVALID_ARGUMENT (the model has none). */
+TL_API tl_status tl_model_remove_head(tl_model *model);
+/* Removes the head and puts a new one: `pool` is "gap" (global average), "gmp" (global maximum)
+ * or "flatten"; `layers` lists what follows, such as "256,relu,dropout:0.5" (a number is a dense
+ * layer of that width; may be empty); then a dense layer for `classes` and, by `activation`,
+ * "softmax", or "sigmoid" (one unit, 2 classes). `names` may be NULL; they are copied.
+ * Weights are drawn from `seed`. Errors: INVALID_ARGUMENT naming the part, NO_MEMORY. */
+TL_API tl_status tl_model_set_head(tl_model *model, const char *pool, const char *layers,
+                                   const char *activation, int classes, const char *const *names,
+                                   uint64_t seed);
+/* Appends a layer. `type` is an operator ("conv2d", "dense", "max_pool", ... see docs/layers.md),
+ * `attributes` its settings ("filters=64 kernel=3 stride=2 pad=1"), `inputs` the names of the
+ * layers it reads, NULL with input_count 0 for the last layer. Weights are drawn from `seed`.
+ * Errors: INVALID_ARGUMENT, NOT_FOUND (an input), SHAPE, NO_MEMORY. */
+TL_API tl_status tl_model_add(tl_model *model, const char *type, const char *name,
+                              const char *attributes, const char *const *inputs, int input_count,
+                              uint64_t seed);
+
+/* Parameters by index. The value is the model's own: writing to it changes the model, which
+ * must not be in use meanwhile. */
+TL_API int tl_model_param_count(const tl_model *model);
+TL_API const char *tl_model_param_name(const tl_model *model, int index);
+TL_API tl_tensor *tl_model_param(tl_model *model, int index);
+
+/* Floating-point operations of one forward pass of one picture (a multiply-add counts 2). */
+TL_API double tl_model_flops(const tl_model *model);
+/* Bytes that running (or training) with `batch` will take beside the weights. */
+TL_API tl_status tl_model_memory(const tl_model *model, int batch, bool training, size_t *bytes);
+
+/* Everything about the model as one JSON object: architecture, classes, preprocessing, layers
+ * with shapes, parameters and trainability, memory, training summary. The caller frees the text
+ * with tl_string_free(). */
+TL_API tl_status tl_model_describe(const tl_model *model, char **json);
+TL_API void tl_string_free(tl_context *ctx, char *text);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

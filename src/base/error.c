@@ -1,0 +1,83 @@
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* One text per thread: a failing call on one thread must not overwrite the text that another
+ * thread is about to read (docs/decisions/errors.md). */
+enum { TL_ERROR_CAPACITY = 1024 };
+static _Thread_local char error_text[TL_ERROR_CAPACITY];
+
+const char *tl_last_error(void) {
+    return error_text;
+}
+
+const char *tl_status_name(tl_status status) {
+    switch (status) {
+#define TL_STATUS_CASE(name, value, message)                                                       \
+    case TL_##name:                                                                                \
+        return #name;
+        TL_STATUS_MAP(TL_STATUS_CASE)
+#undef TL_STATUS_CASE
+    }
+    return "UNKNOWN";
+}
+
+const char *tl_status_message(tl_status status) {
+    switch (status) {
+#define TL_STATUS_CASE(name, value, message)                                                       \
+    case TL_##name:                                                                                \
+        return message;
+        TL_STATUS_MAP(TL_STATUS_CASE)
+#undef TL_STATUS_CASE
+    }
+    return "unknown status code";
+}
+
+tl_status tl_fail(tl_status status, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    /* The arguments may point into error_text, so format elsewhere first. */
+    char text[TL_ERROR_CAPACITY];
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    memcpy(error_text, text, strlen(text) + 1);
+    return status;
+}
+
+tl_status tl_fail_in(tl_status status, const char *format, ...) {
+    char prefix[TL_ERROR_CAPACITY];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(prefix, sizeof prefix, format, args);
+    va_end(args);
+    return tl_fail(status, "%s: %s", prefix, error_text);
+}
+
+static tl_status status_of_errno(int error) {
+    switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+        return TL_NOT_FOUND;
+    case EACCES:
+    case EPERM:
+        return TL_PERMISSION;
+    case ENOMEM:
+        return TL_NO_MEMORY;
+    default:
+        return TL_IO;
+    }
+}
+
+tl_status tl_fail_errno(int error, const char *format, ...) {
+    char what[TL_ERROR_CAPACITY / 2];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    char reason[128];
+    if (strerror_r(error, reason, sizeof reason) != 0) snprintf(reason, sizeof reason, "error %d", error);
+    return tl_fail(status_of_errno(error), "%s: %s", what, reason);
+}

@@ -1,0 +1,51 @@
+/* Convolution drivers: cut a convolution into blocks and threads around the kernel table.
+ * Activations are N H W C, convolution weights O KH KW I (I = channels per group), dense
+ * weights O I. Results never depend on the number of threads. */
+#ifndef TL_COMPUTE_CONV_H
+#define TL_COMPUTE_CONV_H
+
+#include "base/context.h"
+#include "kernels.h"
+
+/* What happens to a result on its way to memory: y = act(acc + bias[channel] + residual). */
+typedef struct tl_epilogue {
+    const float *bias;     /* [oc], or NULL */
+    const float *residual; /* as the output, or NULL */
+    tl_act act;
+} tl_epilogue;
+
+/* A convolution. Dense layers are 1x1 convolutions over n rows with h = w = 1. */
+typedef struct tl_conv {
+    int64_t n, h, w, ic;
+    int64_t oh, ow, oc;
+    int kh, kw;
+    int stride_h, stride_w;
+    int dilation_h, dilation_w;
+    int pad_top, pad_left; /* bottom and right follow from oh and ow */
+    int groups;            /* divides ic and oc; ic == groups is depthwise */
+} tl_conv;
+
+/* Buffers never overlap. `work` holds at least tl_conv_work() floats. */
+
+/* Floats that tl_conv_pack() writes. */
+size_t tl_conv_packed_size(tl_context *ctx, const tl_conv *conv);
+/* Reorders weights for tl_conv_forward(), multiplying output channel o by scale[o] when scale is
+ * not NULL (a folded batch norm). */
+void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, const float *scale,
+                  float *packed);
+
+typedef enum tl_conv_pass { TL_CONV_FORWARD, TL_CONV_BACKWARD_DATA, TL_CONV_BACKWARD_WEIGHTS } tl_conv_pass;
+/* Scratch floats that a pass needs. */
+size_t tl_conv_work(tl_context *ctx, const tl_conv *conv, tl_conv_pass pass);
+
+/* y[n oh ow oc] = epilogue(x[n h w ic] * packed). */
+void tl_conv_forward(tl_context *ctx, const tl_conv *conv, const float *x, const float *packed,
+                     const tl_epilogue *epilogue, float *y, float *work);
+/* dx = (or += when add) the gradient with respect to x. `weights` are not packed. */
+void tl_conv_backward_data(tl_context *ctx, const tl_conv *conv, const float *dy,
+                           const float *weights, bool add, float *dx, float *work);
+/* dw += the gradient with respect to the weights; db[oc] += that of the bias unless NULL. */
+void tl_conv_backward_weights(tl_context *ctx, const tl_conv *conv, const float *x, const float *dy,
+                              float *dw, float *db, float *work);
+
+#endif

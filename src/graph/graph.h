@@ -1,0 +1,126 @@
+/* Graphs: nodes in topological order with their parameters, and plans that run them.
+ *
+ * A graph is structure and weights; it has no activations. A plan is everything needed to run a
+ * graph for one input shape: an arena planned once, packed weights, gradients. Several plans may
+ * run one graph at the same time, as long as nobody changes its parameters. */
+#ifndef TL_GRAPH_GRAPH_H
+#define TL_GRAPH_GRAPH_H
+
+#include "layer/op.h"
+
+typedef struct tl_param {
+    char *name; /* "NODE.PARAM", such as "layer1.0.conv1.weight" */
+    tl_tensor *value;
+    int node;
+    bool learned;   /* trained by gradient, in principle */
+    bool trainable; /* and now; always false unless learned */
+    int64_t fan_in, fan_out;
+    tl_init init;
+} tl_param;
+
+typedef struct tl_node {
+    char *name;
+    const tl_op *op;
+    void *attr;
+    int input_count;
+    int *input;      /* node indices, all smaller than this node's own */
+    int first_param; /* parameters first_param .. first_param + param_count - 1 */
+    int param_count;
+    tl_shape shape;  /* of the output for the nominal input, batch 1 */
+    double flops;    /* forward, nominal input, batch 1 */
+} tl_node;
+
+typedef struct tl_graph {
+    tl_context *ctx;
+    int node_count, node_capacity;
+    tl_node *node; /* node[0] is the input */
+    int param_count, param_capacity;
+    tl_param *param;
+} tl_graph;
+
+/* A graph of one node, "input", of nominal shape [1, height, width, channels], or
+ * [1, channels] when height and width are 0. */
+tl_status tl_graph_create(tl_context *ctx, int64_t height, int64_t width, int64_t channels,
+                          tl_graph **out);
+void tl_graph_free(tl_graph *graph);
+
+/* Appends a node and allocates its parameters (zeroed; see tl_graph_initialize). Parameters are
+ * trainable when learned. Errors: INVALID_ARGUMENT (name taken or empty, unknown operator or
+ * attribute, input out of range), SHAPE, LIMIT, NO_MEMORY. The graph is unchanged on failure. */
+tl_status tl_graph_add(tl_graph *graph, const char *op, const char *name, const char *attrs,
+                       int input_count, const int *inputs, int *node);
+/* Removes every node after `last`. */
+void tl_graph_truncate(tl_graph *graph, int last);
+/* Index of a node or parameter by name; -1 when there is none. */
+int tl_graph_find_node(const tl_graph *graph, const char *name);
+int tl_graph_find_param(const tl_graph *graph, const char *name);
+/* Draws initial values for the parameters of nodes first .. node_count-1, each from a stream of
+ * its own name's position, so that adding a node does not change the others. */
+void tl_graph_initialize(tl_graph *graph, int first, uint64_t seed);
+/* The last node, whose value the network answers. */
+int tl_graph_output(const tl_graph *graph);
+/* The node whose value a loss looks at: the output, or its input when the output is a
+ * TL_OP_PROBABILITY. */
+int tl_graph_logits(const tl_graph *graph);
+/* The latest node such that it and all before it are frozen and every later node reaches them
+ * through it alone: what leaves it can be cached. 0 (the input) when nothing is frozen. */
+int tl_graph_boundary(const tl_graph *graph);
+int64_t tl_graph_param_elements(const tl_graph *graph, bool trainable_only);
+
+/* --- plans (plan.c: memory; run.c: forward and backward) --------------------------------------- */
+typedef struct tl_plan tl_plan;
+
+typedef struct tl_plan_options {
+    int from;        /* node whose value the caller supplies; 0 = the input */
+    int to;          /* node whose value is wanted */
+    tl_shape input;  /* of `from`'s value; dim[0] is the largest batch */
+    bool training;   /* backward will be called */
+    bool batch_norm_training; /* trainable batch norms use batch statistics */
+    bool input_gradient;      /* backward also gives the gradient of `from`'s value */
+    uint64_t seed;
+} tl_plan_options;
+
+typedef struct tl_plan_memory {
+    size_t activations; /* the arena: values, gradients of values, saved, scratch */
+    size_t gradients;   /* of parameters */
+    size_t packed;      /* packed parameters */
+} tl_plan_memory;
+
+/* Shape inference, memory plan and allocation. Errors: INVALID_ARGUMENT (from, to), SHAPE (names
+ * the node), LIMIT (sizes overflow or exceed the context's limit, before allocating), NO_MEMORY. */
+tl_status tl_plan_create(tl_graph *graph, const tl_plan_options *options, tl_plan **out);
+/* What tl_plan_create() would allocate, without doing so. */
+tl_status tl_plan_predict(tl_graph *graph, const tl_plan_options *options, tl_plan_memory *out);
+void tl_plan_free(tl_plan *plan);
+tl_plan_memory tl_plan_memory_of(const tl_plan *plan);
+
+/* Runs `from` to `to` for `batch` samples (1 .. planned batch). `input` is read in place.
+ * `step` numbers training steps for the random streams. `training` may be switched off for one
+ * call (validation): then dropout and batch norm behave as in inference. */
+tl_status tl_plan_forward(tl_plan *plan, const float *input, int64_t batch, uint64_t step,
+                          bool training);
+/* The value of `to`, of the last forward's batch. Valid until the next forward. */
+tl_view tl_plan_output(const tl_plan *plan);
+/* Backward from d loss / d value of `to`, for the last forward (which must have had training
+ * set). Adds to the parameters' gradients. */
+tl_status tl_plan_backward(tl_plan *plan, const float *grad_output);
+/* With options.input_gradient: the gradient of `from`'s value after backward. */
+const float *tl_plan_input_gradient(const tl_plan *plan);
+/* All gradients as one flat range in parameter order; offset -1 for parameters without one. */
+float *tl_plan_gradients(tl_plan *plan, int64_t *count);
+int64_t tl_plan_gradient_offset(const tl_plan *plan, int param);
+void tl_plan_zero_gradients(tl_plan *plan);
+/* To be called after frozen parameters were changed: packs them again. Trainable ones are
+ * packed in every forward. */
+void tl_plan_repack(tl_plan *plan);
+
+/* --- the graph as JSON (serialize.c) ------------------------------------------------------------- */
+struct json_t;
+/* {"input": [H, W, C], "nodes": [{"name", "op", "inputs": [names], "attrs": "text",
+ *  "frozen": bool}]}. NULL when memory is out. */
+struct json_t *tl_graph_to_json(const tl_graph *graph);
+/* Builds a graph from such JSON: hostile input. Parameters are zero. Errors: CORRUPT,
+ * UNSUPPORTED (unknown operator), SHAPE, LIMIT, NO_MEMORY; texts name the node. */
+tl_status tl_graph_from_json(tl_context *ctx, const struct json_t *json, tl_graph **out);
+
+#endif
