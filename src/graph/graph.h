@@ -119,8 +119,10 @@ struct json_t;
 /* {"input": [H, W, C], "nodes": [{"name", "op", "inputs": [names], "attrs": "text",
  *  "frozen": bool}]}. NULL when memory is out. */
 struct json_t *tl_graph_to_json(const tl_graph *graph);
-/* Builds a graph from such JSON: hostile input. Parameters are zero. Errors: CORRUPT,
- * UNSUPPORTED (unknown operator), SHAPE, LIMIT, NO_MEMORY; texts name the node. */
-tl_status tl_graph_from_json(tl_context *ctx, const struct json_t *json, tl_graph **out);
+/* Builds a graph from such JSON: hostile input. Parameters are zero; before they would exceed
+ * `max_elements` in all (what the file that brings their values can hold) LIMIT is returned.
+ * Errors: CORRUPT, UNSUPPORTED (unknown operator), SHAPE, LIMIT, NO_MEMORY; texts name the node. */
+tl_status tl_graph_from_json(tl_context *ctx, const struct json_t *json, int64_t max_elements,
+                             tl_graph **out);
 
 #endif

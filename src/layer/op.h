@@ -60,7 +60,8 @@ typedef struct tl_op_shapes {
     double flops; /* of one forward pass; a multiply-add counts 2 */
 } tl_op_shapes;
 
-/* Bytes an operator wants beside its output. */
+/* Bytes an operator wants beside its output. A smaller batch never wants more, and the packed
+ * order does not depend on the batch: a plan made for 32 samples also runs 5. */
 typedef struct tl_op_memory {
     size_t saved;         /* kept from forward to backward (a mask, arg-max, batch statistics) */
     size_t work_forward;  /* scratch during forward */
@@ -98,11 +99,18 @@ typedef struct tl_op_call {
 typedef enum tl_op_flags {
     TL_OP_KEEPS_INPUT = 1,   /* backward reads the inputs */
     TL_OP_KEEPS_OUTPUT = 2,  /* backward reads the output */
-    TL_OP_IN_PLACE = 4,      /* out may be in[0]'s memory; grad_in[0] may be grad_out's */
+    TL_OP_IN_PLACE = 4,      /* out may be in[0]'s memory; grad_in[0] may be grad_out's, in which
+                                case the other inputs' gradients are written first */
     TL_OP_VIEW = 8,          /* out has in[0]'s bytes unchanged (flatten, identity; dropout and
                                 the like only when not training): the plan may alias both */
-    TL_OP_EPILOGUE = 16,     /* forward honours an epilogue and packs with a per-channel scale */
-    TL_OP_PROBABILITY = 32   /* turns logits into probabilities; losses see through it */
+    TL_OP_EPILOGUE = 16,     /* forward honours an epilogue and packs with a per-channel scale; its
+                                second parameter, if it has one, is a bias [oc] */
+    TL_OP_PROBABILITY = 32,  /* turns logits into probabilities; losses see through it */
+    TL_OP_RANDOM = 64,       /* draws random numbers when training; TL_OP_VIEW holds otherwise */
+    TL_OP_STATISTICS = 128,  /* when training, uses and updates the batch's statistics: done only
+                                where its own parameters are trained and the plan asks for it */
+    TL_OP_SUM = 256          /* out is in[0] + in[1] when there are two inputs of one shape: an
+                                epilogue's residual */
 } tl_op_flags;
 
 typedef struct tl_op {
@@ -120,6 +128,9 @@ typedef struct tl_op {
     void (*pack)(const tl_op_call *call, const float *scale, float *packed);
     void (*forward)(const tl_op_call *call);
     void (*backward)(const tl_op_call *call); /* NULL: no gradient (the input node) */
+    /* Writes scale and shift [C] such that forward without training is y = x * scale + shift for
+     * each channel (last dimension), from call->param. NULL: it has no such form. */
+    void (*affine)(const tl_op_call *call, float *scale, float *shift);
 
     tl_act act; /* for activations that an epilogue can do; TL_ACT_NONE otherwise */
 } tl_op;
