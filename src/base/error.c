@@ -78,6 +78,7 @@ tl_status tl_fail_errno(int error, const char *format, ...) {
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
     char reason[128];
-    if (strerror_r(error, reason, sizeof reason) != 0) snprintf(reason, sizeof reason, "error %d", error);
+    if (strerror_r(error, reason, sizeof reason) != 0)
+        snprintf(reason, sizeof reason, "error %d", error);
     return tl_fail(status_of_errno(error), "%s: %s", what, reason);
 }

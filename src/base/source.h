@@ -9,10 +9,10 @@
  * May be read by several threads at once. */
 typedef struct tl_source {
     tl_context *ctx;
-    char *name;                   /* for messages: the path, or "memory" */
-    uint64_t size;                /* bytes */
-    const unsigned char *memory;  /* NULL for a file */
-    int fd;                       /* -1 for memory */
+    char *name;                  /* for messages: the path, or "memory" */
+    uint64_t size;               /* bytes */
+    const unsigned char *memory; /* NULL for a file */
+    int fd;                      /* -1 for memory */
 } tl_source;
 
 /* Opens a regular file; anything else (folder, FIFO, socket, device) is refused without

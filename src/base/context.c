@@ -1,0 +1,148 @@
+#include "base/context_struct.h"
+
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+
+enum { TL_MAX_THREADS = 1024, TL_MAX_ISA = 16 };
+
+const char *tl_version(void) {
+    return TL_VERSION;
+}
+
+void tl_context_options_init(tl_context_options *options, size_t size) {
+    if (!options) return;
+    const tl_context_options defaults = {.size = sizeof defaults};
+    if (size > sizeof defaults) size = sizeof defaults;
+    memcpy(options, &defaults, size);
+    options->size = size;
+}
+
+int tl_isa_list(const char **names, int capacity) {
+    const struct tl_kernels *tables[TL_MAX_ISA];
+    int count = tl_kernels_available(tables, TL_MAX_ISA);
+    for (int i = 0; i < count && i < capacity && names; i++) names[i] = tables[i]->name;
+    return count;
+}
+
+static tl_status choose_kernels(const char *isa, const struct tl_kernels **out) {
+    const struct tl_kernels *tables[TL_MAX_ISA];
+    int count = tl_kernels_available(tables, TL_MAX_ISA);
+    if (!isa || !*isa) isa = getenv("TL_ISA");
+    if (!isa || !*isa) {
+        *out = tables[count - 1];
+        return TL_OK;
+    }
+    *out = tl_kernels_find(isa);
+    if (*out) return TL_OK;
+    char choices[256] = "";
+    for (int i = 0; i < count; i++) {
+        size_t used = strlen(choices);
+        snprintf(choices + used, sizeof choices - used, "%s%s", i ? ", " : "", tables[i]->name);
+    }
+    return tl_fail(TL_INVALID_ARGUMENT,
+                   "instruction set '%s' is not available; this build and machine offer: %s", isa,
+                   choices);
+}
+
+static int available_cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    int count = CPU_COUNT(&set);
+    return count < 1 ? 1 : count;
+}
+
+/* The C library's allocator in the hook's form. */
+static void *default_alloc(void *user, void *ptr, size_t old_size, size_t new_size) {
+    (void)user;
+    (void)old_size;
+    if (new_size == 0) {
+        free(ptr);
+        return NULL;
+    }
+    return realloc(ptr, new_size);
+}
+
+/* Copies what the caller's struct, possibly of an older version, holds over the defaults. */
+static tl_context_options effective_options(const tl_context_options *options) {
+    tl_context_options result;
+    tl_context_options_init(&result, sizeof result);
+    if (options) {
+        size_t size = options->size < sizeof result ? options->size : sizeof result;
+        memcpy(&result, options, size);
+    }
+    if (!result.alloc) result.alloc = default_alloc;
+    return result;
+}
+
+tl_status tl_context_create(const tl_context_options *options, tl_context **out) {
+    TL_CHECK(out, TL_INVALID_ARGUMENT, "tl_context_create: out is NULL");
+    *out = NULL;
+    tl_context_options o = effective_options(options);
+    TL_CHECK(o.threads >= 0 && o.threads <= TL_MAX_THREADS, TL_INVALID_ARGUMENT,
+             "threads is %d, expected 0 to %d", o.threads, TL_MAX_THREADS);
+    const struct tl_kernels *kernels = NULL;
+    TL_TRY(choose_kernels(o.isa, &kernels));
+
+    tl_context *ctx = o.alloc(o.alloc_user, NULL, 0, sizeof *ctx);
+    TL_CHECK(ctx, TL_NO_MEMORY, "out of memory: %zu bytes for a context", sizeof *ctx);
+    memset(ctx, 0, sizeof *ctx);
+    ctx->alloc = o.alloc;
+    ctx->alloc_user = o.alloc_user;
+    ctx->memory_limit = o.memory_limit;
+    ctx->log = o.log;
+    ctx->log_user = o.log_user;
+    ctx->kernels = kernels;
+    ctx->threads = o.threads ? o.threads : available_cores();
+    pthread_mutex_init(&ctx->log_lock, NULL);
+
+    if (ctx->threads > 1) {
+        tl_status status = tl_pool_create(ctx, ctx->threads, &ctx->pool);
+        if (status != TL_OK) {
+            tl_context_free(ctx);
+            return status;
+        }
+    }
+    *out = ctx;
+    return TL_OK;
+}
+
+void tl_context_free(tl_context *ctx) {
+    if (!ctx) return;
+    tl_pool_free(ctx, ctx->pool);
+    pthread_mutex_destroy(&ctx->log_lock);
+    ctx->alloc(ctx->alloc_user, ctx, sizeof *ctx, 0);
+}
+
+int tl_context_threads(const tl_context *ctx) {
+    return ctx->threads;
+}
+
+const char *tl_context_isa(const tl_context *ctx) {
+    return ctx->kernels->name;
+}
+
+const struct tl_kernels *tl_context_kernels(const tl_context *ctx) {
+    return ctx->kernels;
+}
+
+void tl_context_memory(const tl_context *ctx, size_t *current, size_t *peak) {
+    if (current) *current = atomic_load(&ctx->memory_current);
+    if (peak) *peak = atomic_load(&ctx->memory_peak);
+}
+
+void tl_log(tl_context *ctx, tl_log_level level, const char *format, ...) {
+    if (!ctx->log) return;
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    pthread_mutex_lock(&ctx->log_lock);
+    ctx->log(ctx->log_user, level, text);
+    pthread_mutex_unlock(&ctx->log_lock);
+}
