@@ -19,6 +19,63 @@ typedef enum tl_act {
     TL_ACT_HARD_SWISH
 } tl_act;
 
+/* --- matrix multiplication ------------------------------------------------------------------- */
+
+/* One register tile of a batch-reduce matrix multiplication (Georganas et al., "High-Performance
+ * Deep Learning via a Single Building Block", arXiv 1906.06440):
+ *     C[rows x columns] (+)= sum over r < taps of A_r[rows x k] * B_r[k x columns]
+ * Rows of A are given by pointers, so that a convolution reads its input where it lies; rows of
+ * C by offsets, so that it writes every second pixel as easily as neighbours. Each element is
+ * summed in the order of r and k by itself: cutting C into tiles differently changes no bit. */
+typedef struct tl_gemm_tile {
+    int64_t taps, k;
+    const float *const *a; /* [taps][table's mr] rows; only the first `rows` of a tap are read */
+    int64_t a_offset;      /* added to every pointer in a */
+    int64_t a_step;        /* floats from one k to the next; a row's length when A is transposed */
+    const float *b;        /* B_r[k] lies at b + r * b_tap + k * b_step */
+    int64_t b_tap, b_step; /* columns are read up to the next multiple of the table's nr_narrow,
+                              or of nr when there are more than nr_narrow */
+    float *c;
+    const int64_t *c_row; /* [rows] offsets into c and residual */
+    bool accumulate;      /* add to what C holds */
+    const float *bias;    /* [columns] or NULL */
+    const float *residual; /* as c, or NULL */
+    tl_act act;            /* after bias and residual */
+} tl_gemm_tile;
+
+/* --- depthwise convolution -------------------------------------------------------------------- */
+
+/* Neighbouring pixels of one output row, all of whose kh x kw taps lie inside the input:
+ *     y[p][c] = epilogue((y[p][c] +) sum over i, j of x[i][p * x_step + j * x_tap + c] * w[i][j][c])
+ * Pixels at an edge are passed alone with the taps that remain. */
+typedef struct tl_depthwise_row {
+    int kh, kw;
+    const float *const *x; /* [kh] first tap of the first pixel in each input row */
+    int64_t x_step, x_tap; /* floats from pixel to pixel, from tap to tap */
+    const float *w;        /* w[i][j] lies at w + i * w_row + j * c */
+    int64_t w_row;
+    float *y;
+    int64_t y_step; /* floats from pixel to pixel */
+    int64_t pixels, c;
+    bool accumulate;
+    const float *bias;     /* [c] or NULL */
+    const float *residual; /* as y, or NULL */
+    tl_act act;
+} tl_depthwise_row;
+
+/* The gradient of such a row's weights:
+ *     dw[i][j][c] += sum over p of dy[p][c] * x[i][p * x_step + j * x_tap + c] */
+typedef struct tl_depthwise_grad {
+    int kh, kw;
+    const float *const *x;
+    int64_t x_step, x_tap;
+    const float *dy;
+    int64_t dy_step;
+    float *dw; /* laid out as w above */
+    int64_t dw_row;
+    int64_t pixels, c;
+} tl_depthwise_grad;
+
 /* --- the table ------------------------------------------------------------------------------ */
 
 /* Settings of one optimiser update over a flat range; see src/train/optimizer.c for the rules. */
@@ -38,10 +95,12 @@ typedef struct tl_update {
 struct tl_kernels {
     const char *name; /* "ref", "avx2", "avx512" */
 
-    /* Matrix multiplication: mr x nr is the register tile of the batch-reduce micro-kernel that
-     * all of src/compute is built around; its contract stands at its type. */
-    int mr, nr;
-    const struct tl_gemm_kernels *gemm;
+    /* Register tile: rows <= mr and columns <= nr; up to nr_narrow columns take half the work. */
+    int mr, nr, nr_narrow;
+    void (*gemm_tile)(const tl_gemm_tile *tile, int rows, int columns);
+
+    void (*depthwise_row)(const tl_depthwise_row *row);
+    void (*depthwise_grad)(const tl_depthwise_grad *grad);
 
     /* Element-wise, n floats; y may be x. */
     void (*act_forward)(tl_act act, const float *x, float *y, int64_t n);

@@ -1,0 +1,40 @@
+/* The reference kernels, one by one: other instruction sets take from here what they have not
+ * (yet) vectorised. Contracts stand in kernels.h. */
+#ifndef TL_KERNELS_REF_H
+#define TL_KERNELS_REF_H
+
+#include "kernels.h"
+
+enum { TL_REF_MR = 4, TL_REF_NR = 16, TL_REF_NR_NARROW = 8 };
+
+/* Matrix multiplication (gemm.c) and depthwise convolution (depthwise.c). */
+void tl_ref_gemm_tile(const tl_gemm_tile *tile, int rows, int columns);
+void tl_ref_depthwise_row(const tl_depthwise_row *row);
+void tl_ref_depthwise_grad(const tl_depthwise_grad *grad);
+
+/* Element-wise (elementwise.c). */
+float tl_ref_act(tl_act act, float x); /* one value; what every epilogue computes */
+void tl_ref_act_forward(tl_act act, const float *x, float *y, int64_t n);
+void tl_ref_act_backward(tl_act act, const float *v, const float *dy, bool add, float *dx,
+                         int64_t n);
+void tl_ref_add(const float *a, const float *b, float *y, int64_t n);
+void tl_ref_mul(const float *a, const float *b, float *y, int64_t n);
+void tl_ref_mul_add(const float *a, const float *b, float *y, int64_t n);
+void tl_ref_scale_shift(const float *x, const float *scale, const float *shift, tl_act act,
+                        float *y, int64_t rows, int64_t c);
+void tl_ref_moments(const float *x, const float *center, double *sum, double *sum2, int64_t rows,
+                    int64_t c);
+void tl_ref_moments_backward(const float *x, const float *dy, const float *center, double *sum_dy,
+                             double *sum_dy_x, int64_t rows, int64_t c);
+void tl_ref_affine3(const float *dy, const float *x, const float *a, const float *b, const float *d,
+                    bool add, float *dx, int64_t rows, int64_t c);
+
+/* Optimisers (optimizer.c). */
+void tl_ref_sgd(const tl_update *u, float *w, const float *g, float *velocity, int64_t n);
+void tl_ref_adam(const tl_update *u, float *w, const float *g, float *m, float *v, int64_t n);
+void tl_ref_rmsprop(const tl_update *u, float *w, const float *g, float *v, float *mean,
+                    float *velocity, int64_t n);
+
+extern const struct tl_kernels tl_kernels_ref;
+
+#endif
