@@ -15,6 +15,8 @@
 #include "tensor/tensor.h"
 
 enum { TL_MAX_PARAMS = 5 };
+/* Of one tensor: far beyond any memory, and sizes derived from it cannot overflow. */
+#define TL_MAX_ELEMENTS ((int64_t)1 << 44)
 
 /* --- attributes ---------------------------------------------------------------------------- */
 typedef enum tl_attr_type {
@@ -134,6 +136,12 @@ typedef struct tl_op {
 
     tl_act act; /* for activations that an epilogue can do; TL_ACT_NONE otherwise */
 } tl_op;
+
+/* op->infer with everything checked that is the same for all operators: the number of inputs, at
+ * least one element in each, no tensor of more than TL_MAX_ELEMENTS. Call this, not op->infer.
+ * Errors: INVALID_ARGUMENT (number of inputs), SHAPE, LIMIT; texts begin with the operator. */
+tl_status tl_op_infer(const tl_op *op, const void *attr, int input_count, const tl_shape *in,
+                      tl_op_shapes *out);
 
 /* The operator of that name, or NULL. */
 const tl_op *tl_op_find(const char *name);

@@ -1,0 +1,34 @@
+/* How operators without arithmetic intensity cut their work for threads. Every cut depends on the
+ * shape alone, so that results are the same on any number of threads. */
+#ifndef TL_LAYER_LOOP_H
+#define TL_LAYER_LOOP_H
+
+#include "layer/op.h"
+
+/* Floats that are worth handing to a thread, and that stay in its first-level cache. */
+enum { TL_CHUNK = 4096 };
+
+/* Runs fn over chunks [0, ceil(n / TL_CHUNK)) of n floats; see tl_chunk_at(). */
+void tl_parallel_chunks(tl_context *ctx, int64_t n, tl_task_fn fn, void *arg);
+/* The first float of a chunk; *count gets how many there are up to the end of chunk end - 1. */
+int64_t tl_chunk_at(int64_t n, int64_t begin, int64_t end, int64_t *count);
+
+/* to = from over n floats, unless they are the same memory. */
+void tl_copy_floats(tl_context *ctx, const float *from, float *to, int64_t n);
+/* to = (or += when add) from. */
+void tl_pass_gradient(tl_context *ctx, const float *from, bool add, float *to, int64_t n);
+
+/* Product of the dimensions but the last, and the last: rows of channels. */
+int64_t tl_shape_rows(const tl_shape *shape);
+int64_t tl_shape_channels(const tl_shape *shape);
+
+/* For reductions over rows: they are cut into parts of equal length whose sums are added up in
+ * order. */
+enum { TL_MAX_PARTS = 32 };
+typedef struct tl_parts {
+    int64_t rows;  /* of a part, the last may have fewer */
+    int64_t count; /* of parts, at most TL_MAX_PARTS */
+} tl_parts;
+tl_parts tl_parts_of(int64_t rows, int64_t channels);
+
+#endif
