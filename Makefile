@@ -4,21 +4,34 @@ VERSION = 0.1.0
 SOMAJOR = 0
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
+DESTDIR ?=
 BUILD ?= build
 
 CC ?= cc
 AR ?= ar
 PKG_CONFIG ?= pkg-config
+PYTHON ?= python3
 OPTIMIZE ?= -O3
 WERROR ?=
 SANITIZE ?=
+# `make DEBUG=1` keeps assert(), as does every sanitizer build. No validation depends on it.
+DEBUG ?=
+FUZZ_SECONDS ?= 20
 
+# What `make deps` and `make deps-dev` install where apt-get exists.
+PACKAGES = build-essential pkg-config libjansson-dev libstb-dev libcmocka-dev python3 python3-pip
+PACKAGES_DEV = clang libclang-rt-14-dev clang-format
+
+ifeq ($(SANITIZE)$(DEBUG),)
+ASSERTIONS = -DNDEBUG
+endif
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wvla $(WERROR)
 JANSSON_CFLAGS := $(shell $(PKG_CONFIG) --cflags jansson 2>/dev/null)
 JANSSON_LIBS := $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansson)
 STB_CFLAGS := -isystem /usr/include/stb
-TL_CFLAGS = -std=c11 -D_GNU_SOURCE -DTL_VERSION='"$(VERSION)"' $(OPTIMIZE) -g -fPIC -fvisibility=hidden \
-	-ffp-contract=off -pthread -Iinclude -Isrc -Ikernels $(JANSSON_CFLAGS) $(STB_CFLAGS) $(WARNINGS) $(SANITIZE)
+TL_CFLAGS = -std=c11 -D_GNU_SOURCE -DTL_VERSION='"$(VERSION)"' $(ASSERTIONS) $(OPTIMIZE) -g -fPIC \
+	-fvisibility=hidden -ffp-contract=off -pthread -Iinclude -Isrc -Ikernels \
+	$(JANSSON_CFLAGS) $(STB_CFLAGS) $(WARNINGS) $(SANITIZE)
 TL_LIBS = $(JANSSON_LIBS) -pthread -lm
 
 ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
@@ -29,13 +42,15 @@ LIB_SRC += $(wildcard kernels/avx2/*.c) $(wildcard kernels/avx512/*.c)
 endif
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 CLI_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/cli/*.c))
+PROGRAM := $(if $(CLI_OBJ),$(BUILD)/tl)
+EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 
 # Instruction-set flags are given to that instruction set's folder and nowhere else.
 $(BUILD)/obj/kernels/avx2/%.o: ISA_CFLAGS = -mavx2 -mfma
 $(BUILD)/obj/kernels/avx512/%.o: ISA_CFLAGS = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma
 
 .PHONY: all
-all: $(BUILD)/libtl.a $(BUILD)/libtl.so $(BUILD)/tl  ## the library (static, shared) and the program
+all: $(BUILD)/libtl.a $(BUILD)/libtl.so $(PROGRAM) $(EXAMPLES)  ## the library (static, shared), the program, the examples
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -46,7 +61,8 @@ $(BUILD)/libtl.a: $(LIB_OBJ)
 	$(AR) rcs $@ $^
 
 $(BUILD)/libtl.so.$(VERSION): $(LIB_OBJ)
-	$(CC) -shared -Wl,-soname,libtl.so.$(SOMAJOR) -Wl,-z,relro,-z,now,--no-undefined $(SANITIZE) $^ -o $@ $(TL_LIBS)
+	$(CC) -shared -Wl,-soname,libtl.so.$(SOMAJOR) -Wl,-z,relro,-z,now $(if $(SANITIZE),,-Wl$(comma)--no-undefined) \
+		$(SANITIZE) $^ -o $@ $(TL_LIBS)
 
 $(BUILD)/libtl.so: $(BUILD)/libtl.so.$(VERSION)
 	ln -sf libtl.so.$(VERSION) $(BUILD)/libtl.so.$(SOMAJOR)
@@ -55,10 +71,17 @@ $(BUILD)/libtl.so: $(BUILD)/libtl.so.$(VERSION)
 $(BUILD)/tl: $(CLI_OBJ) $(BUILD)/libtl.a
 	$(CC) $(SANITIZE) $^ -o $@ $(TL_LIBS)
 
--include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+$(BUILD)/examples/%: examples/%.c $(BUILD)/libtl.a
+	@mkdir -p $(@D)
+	$(CC) $(TL_CFLAGS) -MMD -MP $< $(BUILD)/libtl.a -o $@ $(TL_LIBS)
+
+-include $(shell find $(BUILD)/obj $(BUILD)/examples -name '*.d' 2>/dev/null)
+
+comma := ,
 
 # --- tests ---------------------------------------------------------------------------------
 # Every tests/test_*.c is one cmocka program; it may include internal headers.
+# Every tests/test_*.sh prints the same lines as cmocka does.
 TEST_SRC := $(wildcard tests/test_*.c)
 TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 
@@ -68,6 +91,116 @@ $(BUILD)/tests/%: tests/%.c $(BUILD)/libtl.a
 
 -include $(wildcard $(BUILD)/tests/*.d)
 
-.PHONY: check
-check: all $(TEST_BIN)  ## build and run every test
+.PHONY: check check-programs
+# The second make sees what the first has installed.
+check: deps  ## build everything and run every test
+	@$(MAKE) --no-print-directory check-programs
 	tests/run $(BUILD)
+
+check-programs: all $(TEST_BIN)
+
+# A sanitizer has a build folder of its own, so that no object of another build is reused.
+ASAN = -fsanitize=address -fno-omit-frame-pointer
+UBSAN = -fsanitize=undefined -fno-sanitize-recover=undefined
+TSAN = -fsanitize=thread
+
+.PHONY: asan ubsan tsan
+asan:  ## the tests under AddressSanitizer
+	$(MAKE) check BUILD=$(BUILD)-asan OPTIMIZE=-O1 SANITIZE="$(ASAN)"
+ubsan:  ## the tests under UndefinedBehaviorSanitizer
+	$(MAKE) check BUILD=$(BUILD)-ubsan OPTIMIZE=-O1 SANITIZE="$(UBSAN)"
+tsan:  ## the tests under ThreadSanitizer
+	$(MAKE) check BUILD=$(BUILD)-tsan OPTIMIZE=-O1 SANITIZE="$(TSAN)"
+
+# Every tests/fuzz/NAME.c has one LLVMFuzzerTestOneInput(); seeds are in tests/fuzz/corpus/NAME.
+FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/*.c))
+
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/libtl.a
+	@mkdir -p $(@D)
+	$(CC) $(TL_CFLAGS) -fsanitize=fuzzer -Itests $< $(BUILD)/libtl.a -o $@ $(TL_LIBS)
+
+.PHONY: fuzz fuzz-programs
+fuzz:  ## fuzz every parser for FUZZ_SECONDS each (needs clang)
+	$(MAKE) fuzz-programs BUILD=$(BUILD)-fuzz CC=clang OPTIMIZE=-O1 \
+		SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
+	tests/fuzz/run $(BUILD)-fuzz $(FUZZ_SECONDS)
+
+fuzz-programs: $(FUZZ_BIN)
+
+.PHONY: parity
+parity: all  ## compare with PyTorch and scikit-learn (needs their Python packages)
+	@for script in tests/parity/*.py; do \
+		echo "== $$script"; TL_TEST_BUILD=$(BUILD) $(PYTHON) $$script || exit 1; \
+	done
+
+.PHONY: lint fmt
+lint: all  ## layer order, exported symbols, forbidden calls, formatting
+	tests/lint $(BUILD)
+
+fmt:  ## format the C sources with clang-format
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+# --- weights, demo, benchmarks -------------------------------------------------------------
+.PHONY: deps deps-dev weights demo bench
+deps:  ## install what building and testing needs (Debian, Ubuntu), or name it
+	@.ci/deps $(PACKAGES)
+
+deps-dev: deps  ## the same for clang, the sanitizers and formatting
+	@.ci/deps $(PACKAGES_DEV)
+
+weights:  ## download every pretrained backbone of the manifest and check its hash
+	weights/fetch --all
+
+demo: deps  ## fine-tune a real network on real pictures, from nothing
+	@$(MAKE) --no-print-directory all
+	examples/demo/run $(BUILD)
+
+BENCH_ARCH ?= efficientnet_lite0 resnet18 resnet50
+BENCH_FLAGS ?= --batch 1 --threads 1
+
+bench: all  ## time inference and training with random weights (BENCH_ARCH, BENCH_FLAGS)
+	@for arch in $(BENCH_ARCH); do for mode in infer train; do \
+		$(BUILD)/tl bench --arch $$arch --mode $$mode $(BENCH_FLAGS) || exit 1; \
+	done; done
+
+# --- installing ----------------------------------------------------------------------------
+BINDIR = $(DESTDIR)$(PREFIX)/bin
+INCDIR = $(DESTDIR)$(PREFIX)/include/tl
+LIBDEST = $(DESTDIR)$(LIBDIR)
+MANDIR = $(DESTDIR)$(PREFIX)/share/man/man1
+SHAREDIR = $(DESTDIR)$(PREFIX)/share/libtl/weights
+
+$(BUILD)/tl.pc: Makefile
+	@mkdir -p $(@D)
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$${prefix}/include' '' \
+		'Name: tl' 'Description: Transfer learning on images' 'Version: $(VERSION)' \
+		'Requires.private: jansson' 'Libs: -L$${libdir} -ltl' 'Libs.private: -pthread -lm' \
+		'Cflags: -I$${includedir}' >$@
+
+.PHONY: install uninstall clean
+install: all $(BUILD)/tl.pc  ## install under PREFIX (DESTDIR is honoured)
+	install -d $(BINDIR) $(INCDIR) $(LIBDEST)/pkgconfig $(MANDIR) $(SHAREDIR)
+	install -m 755 $(BUILD)/tl $(BINDIR)/tl
+	install -m 644 include/tl/*.h $(INCDIR)
+	install -m 644 $(BUILD)/libtl.a $(LIBDEST)/libtl.a
+	install -m 755 $(BUILD)/libtl.so.$(VERSION) $(LIBDEST)/libtl.so.$(VERSION)
+	ln -sf libtl.so.$(VERSION) $(LIBDEST)/libtl.so.$(SOMAJOR)
+	ln -sf libtl.so.$(SOMAJOR) $(LIBDEST)/libtl.so
+	install -m 644 $(BUILD)/tl.pc $(LIBDEST)/pkgconfig/tl.pc
+	install -m 644 docs/tl.1 $(MANDIR)/tl.1
+	install -m 755 weights/fetch $(SHAREDIR)/fetch
+	install -m 644 $(filter-out weights/fetch weights/cache,$(wildcard weights/*)) $(SHAREDIR)
+
+uninstall:  ## remove what install put there
+	rm -f $(BINDIR)/tl $(MANDIR)/tl.1 $(LIBDEST)/libtl.a $(LIBDEST)/libtl.so $(LIBDEST)/libtl.so.$(SOMAJOR) \
+		$(LIBDEST)/libtl.so.$(VERSION) $(LIBDEST)/pkgconfig/tl.pc
+	rm -rf $(INCDIR) $(DESTDIR)$(PREFIX)/share/libtl
+
+clean:  ## remove every build folder
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-ubsan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-clang $(BUILD)-gcc
+
+.PHONY: help
+help:  ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*##  *\(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@echo
+	@echo "Variables: BUILD PREFIX DESTDIR CC OPTIMIZE WERROR SANITIZE DEBUG PYTHON FUZZ_SECONDS"
