@@ -81,15 +81,16 @@ typedef struct tl_depthwise_grad {
 /* Settings of one optimiser update over a flat range; see src/train/optimizer.c for the rules. */
 typedef struct tl_update {
     float lr;           /* learning rate, corrections included where the rule has them */
-    float momentum;     /* SGD, RMSprop */
-    float beta1, beta2; /* Adam; RMSprop keeps its decay in beta2 */
+    float momentum;     /* SGD, RMSprop; the velocity may be NULL when it is 0 */
+    /* Adam; RMSprop keeps its decay in beta2. Double, because 1 - 0.999f is off by 1e-5. */
+    double beta1, beta2;
     float epsilon;
     float decay;        /* coupled weight decay, added to the gradient */
     float shrink;       /* decoupled weight decay: w *= 1 - shrink before the step */
     float correction2;  /* PyTorch Adam: sqrt(1 - beta2^t) divides sqrt(v) before epsilon */
     bool nesterov;
     bool keras;         /* Keras's form where the two frameworks differ */
-    bool centered;      /* RMSprop */
+    bool centered;      /* RMSprop; otherwise `mean` may be NULL */
 } tl_update;
 
 struct tl_kernels {

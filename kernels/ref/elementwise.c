@@ -1,0 +1,191 @@
+/* Element-wise kernels and per-channel sums. Plain loops that a compiler vectorises: the
+ * activation is a constant inside each of them, and the result may be the operand's own memory. */
+#include "ref/ref.h"
+
+#include <math.h>
+
+/* Element i depends on element i alone, so that y == x is no obstacle to vectorising. (clang has
+ * no such promise without a demand, which it answers with a warning for loops that call expf.) */
+#if defined(__clang__)
+#define EACH_BY_ITSELF
+#else
+#define EACH_BY_ITSELF _Pragma("GCC ivdep")
+#endif
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+static ALWAYS_INLINE float sigmoid(float x) {
+    return 1.0f / (1.0f + expf(-x));
+}
+
+/* Comparisons are such that NaN comes through: a diverged network must not look healthy. */
+static ALWAYS_INLINE float clip_below(float x) {
+    return x < 0.0f ? 0.0f : x;
+}
+
+static ALWAYS_INLINE float clip6(float x) {
+    float positive = clip_below(x);
+    return positive > 6.0f ? 6.0f : positive;
+}
+
+static ALWAYS_INLINE float act_value(tl_act act, float x) {
+    switch (act) {
+    case TL_ACT_NONE:
+        break;
+    case TL_ACT_RELU:
+        return clip_below(x);
+    case TL_ACT_RELU6:
+        return clip6(x);
+    case TL_ACT_SIGMOID:
+        return sigmoid(x);
+    case TL_ACT_SILU:
+        return x * sigmoid(x);
+    case TL_ACT_HARD_SWISH:
+        return x * clip6(x + 3.0f) * (1.0f / 6.0f);
+    }
+    return x;
+}
+
+/* act'(x) from the output for RELU, RELU6 and SIGMOID, from the input for the others. ReLU6's
+ * gradient is zero at 6 as in every framework. */
+static ALWAYS_INLINE float act_slope(tl_act act, float v) {
+    switch (act) {
+    case TL_ACT_NONE:
+        break;
+    case TL_ACT_RELU:
+        return v > 0.0f ? 1.0f : 0.0f;
+    case TL_ACT_RELU6:
+        return v > 0.0f && v < 6.0f ? 1.0f : 0.0f;
+    case TL_ACT_SIGMOID:
+        return v * (1.0f - v);
+    case TL_ACT_SILU: {
+        float s = sigmoid(v);
+        return s * (1.0f + v * (1.0f - s));
+    }
+    case TL_ACT_HARD_SWISH:
+        return v <= -3.0f ? 0.0f : v < 3.0f ? v * (1.0f / 3.0f) + 0.5f : 1.0f;
+    }
+    return 1.0f;
+}
+
+float tl_ref_act(tl_act act, float x) {
+    return act_value(act, x);
+}
+
+/* Calls LOOP(constant) for the activation `act`. */
+#define FOR_ACT(act, LOOP)                                                                         \
+    switch (act) {                                                                                 \
+    case TL_ACT_NONE:                                                                              \
+        LOOP(TL_ACT_NONE);                                                                         \
+        break;                                                                                     \
+    case TL_ACT_RELU:                                                                              \
+        LOOP(TL_ACT_RELU);                                                                         \
+        break;                                                                                     \
+    case TL_ACT_RELU6:                                                                             \
+        LOOP(TL_ACT_RELU6);                                                                        \
+        break;                                                                                     \
+    case TL_ACT_SIGMOID:                                                                           \
+        LOOP(TL_ACT_SIGMOID);                                                                      \
+        break;                                                                                     \
+    case TL_ACT_SILU:                                                                              \
+        LOOP(TL_ACT_SILU);                                                                         \
+        break;                                                                                     \
+    case TL_ACT_HARD_SWISH:                                                                        \
+        LOOP(TL_ACT_HARD_SWISH);                                                                   \
+        break;                                                                                     \
+    }
+
+static ALWAYS_INLINE void forward_loop(tl_act act, const float *x, float *y, int64_t n) {
+    EACH_BY_ITSELF
+    for (int64_t i = 0; i < n; i++) y[i] = act_value(act, x[i]);
+}
+
+void tl_ref_act_forward(tl_act act, const float *x, float *y, int64_t n) {
+#define LOOP(constant) forward_loop(constant, x, y, n)
+    FOR_ACT(act, LOOP)
+#undef LOOP
+}
+
+static ALWAYS_INLINE void backward_loop(tl_act act, const float *v, const float *dy, bool add,
+                                        float *dx, int64_t n) {
+    if (add) {
+        EACH_BY_ITSELF
+        for (int64_t i = 0; i < n; i++) dx[i] += dy[i] * act_slope(act, v[i]);
+    } else {
+        EACH_BY_ITSELF
+        for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * act_slope(act, v[i]);
+    }
+}
+
+void tl_ref_act_backward(tl_act act, const float *v, const float *dy, bool add, float *dx,
+                         int64_t n) {
+#define LOOP(constant) backward_loop(constant, v, dy, add, dx, n)
+    FOR_ACT(act, LOOP)
+#undef LOOP
+}
+
+void tl_ref_add(const float *a, const float *b, float *y, int64_t n) {
+    EACH_BY_ITSELF
+    for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
+}
+
+void tl_ref_mul(const float *a, const float *b, float *y, int64_t n) {
+    EACH_BY_ITSELF
+    for (int64_t i = 0; i < n; i++) y[i] = a[i] * b[i];
+}
+
+void tl_ref_mul_add(const float *a, const float *b, float *y, int64_t n) {
+    EACH_BY_ITSELF
+    for (int64_t i = 0; i < n; i++) y[i] += a[i] * b[i];
+}
+
+static ALWAYS_INLINE void scale_shift_loop(tl_act act, const float *x, const float *scale,
+                                           const float *shift, float *y, int64_t rows, int64_t c) {
+    for (int64_t r = 0; r < rows; r++, x += c, y += c) {
+        EACH_BY_ITSELF
+        for (int64_t i = 0; i < c; i++) y[i] = act_value(act, x[i] * scale[i] + shift[i]);
+    }
+}
+
+void tl_ref_scale_shift(const float *x, const float *scale, const float *shift, tl_act act,
+                        float *y, int64_t rows, int64_t c) {
+#define LOOP(constant) scale_shift_loop(constant, x, scale, shift, y, rows, c)
+    FOR_ACT(act, LOOP)
+#undef LOOP
+}
+
+void tl_ref_moments(const float *x, const float *center, double *sum, double *sum2, int64_t rows,
+                    int64_t c) {
+    for (int64_t r = 0; r < rows; r++, x += c) {
+        EACH_BY_ITSELF
+        for (int64_t i = 0; i < c; i++) {
+            double value = (double)x[i];
+            double centered = center ? value - (double)center[i] : value;
+            sum[i] += value;
+            sum2[i] += centered * centered;
+        }
+    }
+}
+
+void tl_ref_moments_backward(const float *x, const float *dy, const float *center, double *sum_dy,
+                             double *sum_dy_x, int64_t rows, int64_t c) {
+    for (int64_t r = 0; r < rows; r++, x += c, dy += c) {
+        EACH_BY_ITSELF
+        for (int64_t i = 0; i < c; i++) {
+            double gradient = (double)dy[i];
+            sum_dy[i] += gradient;
+            sum_dy_x[i] += gradient * ((double)x[i] - (double)center[i]);
+        }
+    }
+}
+
+void tl_ref_affine3(const float *dy, const float *x, const float *a, const float *b, const float *d,
+                    bool add, float *dx, int64_t rows, int64_t c) {
+    for (int64_t r = 0; r < rows; r++, dy += c, x += c, dx += c) {
+        EACH_BY_ITSELF
+        for (int64_t i = 0; i < c; i++) {
+            float value = dy[i] * a[i] + x[i] * b[i] + d[i];
+            dx[i] = add ? dx[i] + value : value;
+        }
+    }
+}
