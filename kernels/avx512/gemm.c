@@ -1,0 +1,32 @@
+/* AVX-512 matrix multiplication. */
+#include "avx512/avx512.h"
+
+#include <math.h>
+
+#include "avx512/vec.h"
+
+enum { TILE_MR = TL_AVX512_MR };
+#include "simd/gemm.h"
+
+TILE_ROWS(1)
+TILE_ROWS(2)
+TILE_ROWS(3)
+TILE_ROWS(4)
+TILE_ROWS(5)
+TILE_ROWS(6)
+TILE_ROWS(7)
+TILE_ROWS(8)
+TILE_ROWS(9)
+TILE_ROWS(10)
+TILE_ROWS(11)
+TILE_ROWS(12)
+TILE_ROWS(13)
+TILE_ROWS(14)
+
+void tl_avx512_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
+    static void (*const run[TILE_MR])(const tl_gemm_tile *, int) = {
+        tile_rows_1,  tile_rows_2,  tile_rows_3,  tile_rows_4, tile_rows_5,
+        tile_rows_6,  tile_rows_7,  tile_rows_8,  tile_rows_9, tile_rows_10,
+        tile_rows_11, tile_rows_12, tile_rows_13, tile_rows_14};
+    run[rows - 1](tile, columns);
+}

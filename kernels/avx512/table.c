@@ -1,0 +1,25 @@
+/* The AVX-512 table. */
+#include "avx512/avx512.h"
+#include "ref/ref.h"
+
+const struct tl_kernels tl_kernels_avx512 = {
+    .name = "avx512",
+    .mr = TL_AVX512_MR,
+    .nr = TL_AVX512_NR,
+    .nr_narrow = TL_AVX512_NR_NARROW,
+    .gemm_tile = tl_avx512_gemm_tile,
+    .depthwise_row = tl_avx512_depthwise_row,
+    .depthwise_grad = tl_avx512_depthwise_grad,
+    .act_forward = tl_ref_act_forward,
+    .act_backward = tl_ref_act_backward,
+    .add = tl_ref_add,
+    .mul = tl_ref_mul,
+    .mul_add = tl_ref_mul_add,
+    .scale_shift = tl_ref_scale_shift,
+    .moments = tl_ref_moments,
+    .moments_backward = tl_ref_moments_backward,
+    .affine3 = tl_ref_affine3,
+    .sgd = tl_ref_sgd,
+    .adam = tl_ref_adam,
+    .rmsprop = tl_ref_rmsprop,
+};

@@ -1,0 +1,36 @@
+/* Reference matrix multiplication: the specification of tl_gemm_tile, written so that a compiler
+ * can keep a row of C in the registers of any machine. */
+#include "ref/ref.h"
+
+static void add_row(const tl_gemm_tile *t, int row, int columns, float sum[TL_REF_NR]) {
+    for (int64_t r = 0; r < t->taps; r++) {
+        const float *a = t->a[r * TL_REF_MR + row] + t->a_offset;
+        const float *b = t->b + r * t->b_tap;
+        for (int64_t k = 0; k < t->k; k++) {
+            float value = a[k * t->a_step];
+            for (int j = 0; j < columns; j++) sum[j] += value * b[j];
+            b += t->b_step;
+        }
+    }
+}
+
+static void finish_row(const tl_gemm_tile *t, int64_t at, int columns, const float *sum) {
+    for (int j = 0; j < columns; j++) {
+        float value = sum[j];
+        if (t->accumulate) value += t->c[at + j];
+        if (t->bias) value += t->bias[j];
+        if (t->residual) value += t->residual[at + j];
+        t->c[at + j] = tl_ref_act(t->act, value);
+    }
+}
+
+void tl_ref_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
+    for (int i = 0; i < rows; i++) {
+        float sum[TL_REF_NR] = {0};
+        if (columns == TL_REF_NR)
+            add_row(tile, i, TL_REF_NR, sum);
+        else
+            add_row(tile, i, columns, sum);
+        finish_row(tile, tile->c_row[i], columns, sum);
+    }
+}

@@ -1,0 +1,24 @@
+/* The reference table. */
+#include "ref/ref.h"
+
+const struct tl_kernels tl_kernels_ref = {
+    .name = "ref",
+    .mr = TL_REF_MR,
+    .nr = TL_REF_NR,
+    .nr_narrow = TL_REF_NR_NARROW,
+    .gemm_tile = tl_ref_gemm_tile,
+    .depthwise_row = tl_ref_depthwise_row,
+    .depthwise_grad = tl_ref_depthwise_grad,
+    .act_forward = tl_ref_act_forward,
+    .act_backward = tl_ref_act_backward,
+    .add = tl_ref_add,
+    .mul = tl_ref_mul,
+    .mul_add = tl_ref_mul_add,
+    .scale_shift = tl_ref_scale_shift,
+    .moments = tl_ref_moments,
+    .moments_backward = tl_ref_moments_backward,
+    .affine3 = tl_ref_affine3,
+    .sgd = tl_ref_sgd,
+    .adam = tl_ref_adam,
+    .rmsprop = tl_ref_rmsprop,
+};
