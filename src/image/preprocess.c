@@ -202,7 +202,7 @@ static tl_status read_numbers(const json_t *json, const char *key, bool positive
 
 tl_status tl_preprocess_from_json(const json_t *json, tl_preprocess *out) {
     tl_preprocess p = {0};
-    int fit, filter, order;
+    int fit = 0, filter = 0, order = 0;
     *out = p;
     TL_CHECK(json_is_object(json), TL_CORRUPT, "preprocessing: is not an object");
     TL_TRY(read_int(json, "width", 1, &p.width));
