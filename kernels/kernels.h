@@ -36,9 +36,9 @@ typedef struct tl_gemm_tile {
     int64_t b_tap, b_step; /* columns are read up to the next multiple of the table's nr_narrow,
                               or of nr when there are more than nr_narrow */
     float *c;
-    const int64_t *c_row; /* [rows] offsets into c and residual */
-    bool accumulate;      /* add to what C holds */
-    const float *bias;    /* [columns] or NULL */
+    const int64_t *c_row;  /* [rows] offsets into c and residual */
+    bool accumulate;       /* add to what C holds */
+    const float *bias;     /* [columns] or NULL */
     const float *residual; /* as c, or NULL */
     tl_act act;            /* after bias and residual */
 } tl_gemm_tile;
@@ -46,14 +46,14 @@ typedef struct tl_gemm_tile {
 /* --- depthwise convolution -------------------------------------------------------------------- */
 
 /* Neighbouring pixels of one output row, all of whose kh x kw taps lie inside the input:
- *     y[p][c] = epilogue((y[p][c] +) sum over i, j of x[i][p * x_step + j * x_tap + c] * w[i][j][c])
- * Pixels at an edge are passed alone with the taps that remain. */
+ *     y[p][c] = epilogue((y[p][c] +) sum over i, j of x[i][p * x_step + j * x_tap + c] *
+ * w[i][j][c]) Pixels at an edge are passed alone with the taps that remain. */
 typedef struct tl_depthwise_row {
     int kh, kw;
     const float *const *x; /* [kh] first tap of the first pixel in each input row */
     int64_t x_step, x_tap; /* floats from pixel to pixel, from tap to tap */
-    const float *w;        /* w[i][j] lies at w + i * w_row + j * c */
-    int64_t w_row;
+    const float *w;        /* w[i][j] lies at w + i * w_row + j * w_tap */
+    int64_t w_row, w_tap;
     float *y;
     int64_t y_step; /* floats from pixel to pixel */
     int64_t pixels, c;
@@ -72,7 +72,7 @@ typedef struct tl_depthwise_grad {
     const float *dy;
     int64_t dy_step;
     float *dw; /* laid out as w above */
-    int64_t dw_row;
+    int64_t dw_row, dw_tap;
     int64_t pixels, c;
 } tl_depthwise_grad;
 
@@ -80,17 +80,17 @@ typedef struct tl_depthwise_grad {
 
 /* Settings of one optimiser update over a flat range; see src/train/optimizer.c for the rules. */
 typedef struct tl_update {
-    float lr;           /* learning rate, corrections included where the rule has them */
-    float momentum;     /* SGD, RMSprop; the velocity may be NULL when it is 0 */
+    float lr;       /* learning rate, corrections included where the rule has them */
+    float momentum; /* SGD, RMSprop; the velocity may be NULL when it is 0 */
     /* Adam; RMSprop keeps its decay in beta2. Double, because 1 - 0.999f is off by 1e-5. */
     double beta1, beta2;
     float epsilon;
-    float decay;        /* coupled weight decay, added to the gradient */
-    float shrink;       /* decoupled weight decay: w *= 1 - shrink before the step */
-    float correction2;  /* PyTorch Adam: sqrt(1 - beta2^t) divides sqrt(v) before epsilon */
+    float decay;       /* coupled weight decay, added to the gradient */
+    float shrink;      /* decoupled weight decay: w *= 1 - shrink before the step */
+    float correction2; /* PyTorch Adam: sqrt(1 - beta2^t) divides sqrt(v) before epsilon */
     bool nesterov;
-    bool keras;         /* Keras's form where the two frameworks differ */
-    bool centered;      /* RMSprop; otherwise `mean` may be NULL */
+    bool keras;    /* Keras's form where the two frameworks differ */
+    bool centered; /* RMSprop; otherwise `mean` may be NULL */
 } tl_update;
 
 struct tl_kernels {
@@ -124,8 +124,8 @@ struct tl_kernels {
     void (*moments_backward)(const float *x, const float *dy, const float *center, double *sum_dy,
                              double *sum_dy_x, int64_t rows, int64_t c);
     /* dx = (or += when add) dy * a[c] + x * b[c] + d[c]. */
-    void (*affine3)(const float *dy, const float *x, const float *a, const float *b,
-                    const float *d, bool add, float *dx, int64_t rows, int64_t c);
+    void (*affine3)(const float *dy, const float *x, const float *a, const float *b, const float *d,
+                    bool add, float *dx, int64_t rows, int64_t c);
 
     /* Optimiser updates over n weights w with gradients g and their state. */
     void (*sgd)(const tl_update *u, float *w, const float *g, float *velocity, int64_t n);

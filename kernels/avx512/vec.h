@@ -12,7 +12,8 @@ typedef __m512 vec;
 typedef __mmask16 vec_mask;
 
 static inline vec_mask vec_first(int64_t lanes) {
-    return lanes < VEC ? (vec_mask)((1u << lanes) - 1u) : (vec_mask)0xffff;
+    unsigned bits = lanes < VEC ? (1u << lanes) - 1u : 0xffffu;
+    return (vec_mask)bits;
 }
 static inline vec vec_load(const float *p) {
     return _mm512_loadu_ps(p);

@@ -5,7 +5,8 @@ static float sum_taps(const tl_depthwise_row *d, int64_t at, int64_t channel) {
     float sum = 0.0f;
     for (int i = 0; i < d->kh; i++) {
         for (int j = 0; j < d->kw; j++)
-            sum += d->x[i][at + j * d->x_tap + channel] * d->w[i * d->w_row + j * d->c + channel];
+            sum +=
+                d->x[i][at + j * d->x_tap + channel] * d->w[i * d->w_row + j * d->w_tap + channel];
     }
     return sum;
 }
@@ -35,6 +36,7 @@ static void grad_tap(const tl_depthwise_grad *g, const float *x, float *dw) {
 void tl_ref_depthwise_grad(const tl_depthwise_grad *grad) {
     for (int i = 0; i < grad->kh; i++) {
         for (int j = 0; j < grad->kw; j++)
-            grad_tap(grad, grad->x[i] + j * grad->x_tap, grad->dw + i * grad->dw_row + j * grad->c);
+            grad_tap(grad, grad->x[i] + j * grad->x_tap,
+                     grad->dw + i * grad->dw_row + j * grad->dw_tap);
     }
 }

@@ -35,7 +35,7 @@ DEPTHWISE_INLINE void depthwise_pixels(const tl_depthwise_row *d, int64_t pixel,
         const float *x = d->x[i] + pixel * d->x_step + channel;
         const float *w = d->w + i * d->w_row + channel;
         for (int j = 0; j < d->kw; j++) {
-            vec weight = vec_load_first(w + j * d->c, mask);
+            vec weight = vec_load_first(w + j * d->w_tap, mask);
 #pragma GCC unroll 4
             for (int p = 0; p < pixels; p++)
                 sum[p] = vec_fma(vec_load_first(x + p * d->x_step, mask), weight, sum[p]);
@@ -61,7 +61,7 @@ DEPTHWISE_INLINE void depthwise_square(const tl_depthwise_row *d, int64_t channe
     for (int i = 0; i < size; i++) {
 #pragma GCC unroll 5
         for (int j = 0; j < size; j++)
-            weight[i][j] = vec_load_first(d->w + i * d->w_row + j * d->c + channel, mask);
+            weight[i][j] = vec_load_first(d->w + i * d->w_row + j * d->w_tap + channel, mask);
     }
     int64_t pixel = 0;
     for (; pixel + DW_PIXELS <= d->pixels; pixel += DW_PIXELS) {
@@ -126,10 +126,10 @@ DEPTHWISE_INLINE void depthwise_grad_taps(const tl_depthwise_grad *g, int i, int
         x += g->x_step;
         dy += g->dy_step;
     }
-    float *dw = g->dw + i * g->dw_row + first * g->c + channel;
+    float *dw = g->dw + i * g->dw_row + first * g->dw_tap + channel;
 #pragma GCC unroll 5
     for (int j = 0; j < taps; j++) {
-        float *to = dw + j * g->c;
+        float *to = dw + j * g->dw_tap;
         vec_store_first(to, mask, vec_add(vec_load_first(to, mask), sum[j]));
     }
 }
@@ -149,7 +149,7 @@ static void depthwise_grad_3x3(const tl_depthwise_grad *g, int64_t channel, vec_
     }
 #pragma GCC unroll 9
     for (int t = 0; t < 9; t++) {
-        float *to = g->dw + t / 3 * g->dw_row + t % 3 * g->c + channel;
+        float *to = g->dw + t / 3 * g->dw_row + t % 3 * g->dw_tap + channel;
         vec_store_first(to, mask, vec_add(vec_load_first(to, mask), sum[t]));
     }
 }

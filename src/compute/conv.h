@@ -34,7 +34,11 @@ size_t tl_conv_packed_size(tl_context *ctx, const tl_conv *conv);
 void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, const float *scale,
                   float *packed);
 
-typedef enum tl_conv_pass { TL_CONV_FORWARD, TL_CONV_BACKWARD_DATA, TL_CONV_BACKWARD_WEIGHTS } tl_conv_pass;
+typedef enum tl_conv_pass {
+    TL_CONV_FORWARD,
+    TL_CONV_BACKWARD_DATA,
+    TL_CONV_BACKWARD_WEIGHTS
+} tl_conv_pass;
 /* Scratch floats that a pass needs. */
 size_t tl_conv_work(tl_context *ctx, const tl_conv *conv, tl_conv_pass pass);
 
@@ -47,5 +51,7 @@ void tl_conv_backward_data(tl_context *ctx, const tl_conv *conv, const float *dy
 /* dw += the gradient with respect to the weights; db[oc] += that of the bias unless NULL. */
 void tl_conv_backward_weights(tl_context *ctx, const tl_conv *conv, const float *x, const float *dy,
                               float *dw, float *db, float *work);
+/* The second half of the former alone. */
+void tl_conv_backward_bias(tl_context *ctx, const tl_conv *conv, const float *dy, float *db);
 
 #endif

@@ -1,0 +1,79 @@
+/* Forward convolution, and the choice of a way for each pass. */
+#include "compute/conv.h"
+
+#include "compute/conv_parts.h"
+#include "compute/cut.h"
+
+/* The multiplication that a forward pass is; data pointers are still to be set. */
+static tl_gather forward_gather(const tl_conv *c, const tl_joined *joined) {
+    tl_gather g = {.n = c->n,
+                   .taps = joined->used ? joined->taps : tl_taps2_forward(c),
+                   .groups = c->groups,
+                   .k = joined->used ? joined->k : c->ic / c->groups,
+                   .columns = c->oc / c->groups};
+    g.a_pixel = c->ic;
+    g.a_row = (joined->used ? joined->width : c->w) * c->ic;
+    g.a_image = c->h * g.a_row;
+    g.c_pixel = c->oc;
+    g.c_row = c->ow * c->oc;
+    g.c_image = c->oh * g.c_row;
+    return g;
+}
+
+size_t tl_conv_packed_size(tl_context *ctx, const tl_conv *conv) {
+    if (tl_conv_is_depthwise(conv)) return tl_depthwise_packed_size(conv);
+    return tl_gather_packed_size(tl_context_kernels(ctx), conv->groups, conv->kh * conv->kw,
+                                 conv->ic / conv->groups, conv->oc / conv->groups);
+}
+
+void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, const float *scale,
+                  float *packed) {
+    if (tl_conv_is_depthwise(conv)) {
+        tl_depthwise_pack(conv, weights, scale, packed);
+        return;
+    }
+    tl_joined joined = tl_conv_joined(conv);
+    tl_gather g = forward_gather(conv, &joined);
+    int64_t taps = g.taps.y.count * g.taps.x.count;
+    tl_gather_source source = {.b = weights,
+                               .group_step = g.columns * taps * g.k,
+                               .column_step = taps * g.k,
+                               .tap_row = g.taps.x.count * g.k,
+                               .tap_column = g.k,
+                               .k_step = 1,
+                               .scale = scale,
+                               .groups = g.groups,
+                               .tap_rows = g.taps.y.count,
+                               .tap_columns = g.taps.x.count,
+                               .k = g.k,
+                               .columns = g.columns};
+    tl_gather_pack(ctx, &source, packed);
+}
+
+static size_t forward_work(tl_context *ctx, const tl_conv *conv) {
+    tl_joined joined = tl_conv_joined(conv);
+    tl_gather g = forward_gather(conv, &joined);
+    return tl_cut_aligned(joined.floats) + tl_gather_work(ctx, &g);
+}
+
+size_t tl_conv_work(tl_context *ctx, const tl_conv *conv, tl_conv_pass pass) {
+    if (tl_conv_is_depthwise(conv)) return tl_depthwise_work(conv, pass);
+    if (pass == TL_CONV_FORWARD) return forward_work(ctx, conv);
+    if (pass == TL_CONV_BACKWARD_DATA) return tl_conv_data_work(ctx, conv);
+    return tl_conv_weights_work(ctx, conv);
+}
+
+void tl_conv_forward(tl_context *ctx, const tl_conv *conv, const float *x, const float *packed,
+                     const tl_epilogue *epilogue, float *y, float *work) {
+    if (tl_conv_is_depthwise(conv)) {
+        tl_depthwise_forward(ctx, conv, x, packed, epilogue, y);
+        return;
+    }
+    tl_joined joined = tl_conv_joined(conv);
+    tl_gather g = forward_gather(conv, &joined);
+    g.a = tl_conv_pad(ctx, conv, &joined, x, work);
+    g.b = packed;
+    g.c = y;
+    g.epilogue = epilogue;
+    tl_gather_run(ctx, &g, work + tl_cut_aligned(joined.floats));
+}

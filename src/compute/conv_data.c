@@ -1,0 +1,81 @@
+/* The gradient with respect to the input: dx of pixel (y, x) sums dy * w over the taps that read
+ * it. With a stride, inputs fall into stride_h * stride_w parity classes, each of which sees a
+ * fixed part of the kernel: as many small stride-1 convolutions of dy, written in between each
+ * other. */
+#include "compute/conv_parts.h"
+#include "compute/cut.h"
+
+static tl_gather class_gather(const tl_conv *c, int parity_y, int parity_x) {
+    tl_gather g = {.n = c->n,
+                   .taps = tl_taps2_backward(c, parity_y, parity_x),
+                   .groups = c->groups,
+                   .k = c->oc / c->groups,
+                   .columns = c->ic / c->groups};
+    g.a_pixel = c->oc;
+    g.a_row = c->ow * c->oc;
+    g.a_image = c->oh * g.a_row;
+    g.c_pixel = c->stride_w * c->ic;
+    g.c_row = c->stride_h * c->w * c->ic;
+    g.c_image = c->h * c->w * c->ic;
+    return g;
+}
+
+static size_t class_packed_size(tl_context *ctx, const tl_gather *g) {
+    return tl_cut_aligned(tl_gather_packed_size(
+        tl_context_kernels(ctx), g->groups, g->taps.y.count * g->taps.x.count, g->k, g->columns));
+}
+
+size_t tl_conv_data_work(tl_context *ctx, const tl_conv *conv) {
+    size_t most = 0;
+    for (int py = 0; py < conv->stride_h; py++) {
+        for (int px = 0; px < conv->stride_w; px++) {
+            tl_gather g = class_gather(conv, py, px);
+            size_t work = class_packed_size(ctx, &g) + tl_gather_work(ctx, &g);
+            if (work > most) most = work;
+        }
+    }
+    return most;
+}
+
+static void pack_class(tl_context *ctx, const tl_conv *c, const tl_gather *g, const float *weights,
+                       float *packed) {
+    int64_t icg = g->columns, pixel = icg, row = c->kw * icg, filter = c->kh * row;
+    tl_gather_source source = {.b = weights + g->taps.y.kernel_first * row +
+                                    g->taps.x.kernel_first * pixel,
+                               .group_step = g->k * filter,
+                               .column_step = 1,
+                               .tap_row = g->taps.y.kernel_step * row,
+                               .tap_column = g->taps.x.kernel_step * pixel,
+                               .k_step = filter,
+                               .groups = g->groups,
+                               .tap_rows = g->taps.y.count,
+                               .tap_columns = g->taps.x.count,
+                               .k = g->k,
+                               .columns = g->columns};
+    tl_gather_pack(ctx, &source, packed);
+}
+
+static void run_class(tl_context *ctx, const tl_conv *c, int parity_y, int parity_x,
+                      const float *dy, const float *weights, bool add, float *dx, float *work) {
+    tl_gather g = class_gather(c, parity_y, parity_x);
+    bool empty = g.taps.y.count == 0 || g.taps.x.count == 0;
+    if (g.taps.y.out == 0 || g.taps.x.out == 0 || (empty && add)) return;
+    if (!empty) pack_class(ctx, c, &g, weights, work);
+    g.a = dy;
+    g.b = work;
+    g.c = dx + (parity_y * c->w + parity_x) * c->ic;
+    g.accumulate = add;
+    tl_gather_run(ctx, &g, work + class_packed_size(ctx, &g));
+}
+
+void tl_conv_backward_data(tl_context *ctx, const tl_conv *conv, const float *dy,
+                           const float *weights, bool add, float *dx, float *work) {
+    if (tl_conv_is_depthwise(conv)) {
+        tl_depthwise_backward_data(ctx, conv, dy, weights, add, dx, work);
+        return;
+    }
+    for (int py = 0; py < conv->stride_h; py++) {
+        for (int px = 0; px < conv->stride_w; px++)
+            run_class(ctx, conv, py, px, dy, weights, add, dx, work);
+    }
+}

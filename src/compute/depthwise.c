@@ -1,0 +1,273 @@
+/* Depthwise convolution: every pass is a walk over rows of pixels with the kernel table's row
+ * functions. Pixels at the left and right edge go alone, with the taps that remain. */
+#include <string.h>
+
+#include "compute/conv_parts.h"
+#include "compute/cut.h"
+
+/* Largest kernel whose row pointers are found on the stack; larger ones take several calls. */
+enum { MAX_KERNEL = 16 };
+
+/* One forward pass or one parity class of a backward one. */
+typedef struct depthwise_job {
+    const struct tl_kernels *kernels;
+    tl_taps2 taps;
+    int64_t c;
+    const float *x;
+    int64_t x_image, x_row;
+    const float *w; /* [taps.y][taps.x][c] */
+    float *y;
+    int64_t y_image, y_row, y_pixel;
+    bool accumulate;
+    const tl_epilogue *epilogue;
+} depthwise_job;
+
+/* Pixels [begin, end) of a row, with taps [tap_begin, tap_end) of each tap row. */
+static void run_pixels(const depthwise_job *job, const float *image, int64_t y, float *out,
+                       const float *residual, int64_t begin, int64_t end, int tap_begin,
+                       int tap_end) {
+    const tl_taps *ty = &job->taps.y, *tx = &job->taps.x;
+    int row_begin, row_end;
+    tl_taps_of(ty, y, &row_begin, &row_end);
+    const tl_epilogue *e = job->epilogue;
+    bool more = job->accumulate;
+    do {
+        const float *x[MAX_KERNEL];
+        int count = row_end - row_begin < MAX_KERNEL ? row_end - row_begin : MAX_KERNEL;
+        bool last = row_begin + count == row_end;
+        int64_t first = begin * tx->stride + tx->first + tap_begin * tx->step;
+        for (int i = 0; i < count; i++) {
+            int64_t in_y = y * ty->stride + ty->first + (row_begin + i) * ty->step;
+            x[i] = image + in_y * job->x_row + first * job->c;
+        }
+        tl_depthwise_row row = {
+            .kh = count,
+            .kw = tap_end - tap_begin,
+            .x = x,
+            .x_step = tx->stride * job->c,
+            .x_tap = tx->step * job->c,
+            .w = job->w + (row_begin * tx->count + tap_begin) * job->c,
+            .w_row = tx->count * job->c,
+            .w_tap = job->c,
+            .y = out + begin * job->y_pixel,
+            .y_step = job->y_pixel,
+            .pixels = end - begin,
+            .c = job->c,
+            .accumulate = more,
+            .bias = e && last ? e->bias : NULL,
+            .residual = residual && last ? residual + begin * job->y_pixel : NULL,
+            .act = e && last ? e->act : TL_ACT_NONE,
+        };
+        job->kernels->depthwise_row(&row);
+        row_begin += count;
+        more = true;
+    } while (row_begin < row_end);
+}
+
+static void run_rows(void *arg, int64_t begin, int64_t end) {
+    const depthwise_job *job = arg;
+    const tl_taps *tx = &job->taps.x;
+    int64_t inside_begin, inside_end;
+    tl_taps_inside(tx, &inside_begin, &inside_end);
+    for (int64_t row = begin; row < end; row++) {
+        int64_t n = row / job->taps.y.out, y = row % job->taps.y.out;
+        const float *image = job->x + n * job->x_image;
+        int64_t at = n * job->y_image + y * job->y_row;
+        float *out = job->y + at;
+        const float *residual =
+            job->epilogue && job->epilogue->residual ? job->epilogue->residual + at : NULL;
+        if (inside_begin < inside_end)
+            run_pixels(job, image, y, out, residual, inside_begin, inside_end, 0, tx->count);
+        for (int64_t p = 0; p < tx->out; p++) {
+            if (p == inside_begin && inside_begin < inside_end) p = inside_end;
+            if (p >= tx->out) break;
+            int tap_begin, tap_end;
+            tl_taps_of(tx, p, &tap_begin, &tap_end);
+            run_pixels(job, image, y, out, residual, p, p + 1, tap_begin, tap_end);
+        }
+    }
+}
+
+/* --- forward ---------------------------------------------------------------------------------- */
+
+size_t tl_depthwise_packed_size(const tl_conv *conv) {
+    return (size_t)(conv->kh * conv->kw * conv->ic);
+}
+
+/* weights [c][kh][kw] to [taps.y][taps.x][c]. */
+static void pack_taps(const tl_conv *conv, const tl_taps2 *taps, const float *weights,
+                      const float *scale, float *packed) {
+    for (int i = 0; i < taps->y.count; i++) {
+        for (int j = 0; j < taps->x.count; j++) {
+            const float *from = weights +
+                                (taps->y.kernel_first + i * taps->y.kernel_step) * conv->kw +
+                                taps->x.kernel_first + j * taps->x.kernel_step;
+            for (int64_t c = 0; c < conv->ic; c++) {
+                float w = from[c * conv->kh * conv->kw];
+                *packed++ = scale ? w * scale[c] : w;
+            }
+        }
+    }
+}
+
+void tl_depthwise_pack(const tl_conv *conv, const float *weights, const float *scale,
+                       float *packed) {
+    tl_taps2 taps = tl_taps2_forward(conv);
+    pack_taps(conv, &taps, weights, scale, packed);
+}
+
+void tl_depthwise_forward(tl_context *ctx, const tl_conv *conv, const float *x, const float *packed,
+                          const tl_epilogue *epilogue, float *y) {
+    int64_t c = conv->ic;
+    depthwise_job job = {.kernels = tl_context_kernels(ctx),
+                         .taps = tl_taps2_forward(conv),
+                         .c = c,
+                         .x = x,
+                         .x_image = conv->h * conv->w * c,
+                         .x_row = conv->w * c,
+                         .w = packed,
+                         .y = y,
+                         .y_image = conv->oh * conv->ow * c,
+                         .y_row = conv->ow * c,
+                         .y_pixel = c,
+                         .epilogue = epilogue};
+    tl_parallel(ctx, conv->n * conv->oh, run_rows, &job);
+}
+
+/* --- backward --------------------------------------------------------------------------------- */
+
+void tl_depthwise_backward_data(tl_context *ctx, const tl_conv *conv, const float *dy,
+                                const float *weights, bool add, float *dx, float *work) {
+    int64_t c = conv->ic;
+    for (int py = 0; py < conv->stride_h; py++) {
+        for (int px = 0; px < conv->stride_w; px++) {
+            depthwise_job job = {.kernels = tl_context_kernels(ctx),
+                                 .taps = tl_taps2_backward(conv, py, px),
+                                 .c = c,
+                                 .x = dy,
+                                 .x_image = conv->oh * conv->ow * c,
+                                 .x_row = conv->ow * c,
+                                 .w = work,
+                                 .y = dx + (py * conv->w + px) * c,
+                                 .y_image = conv->h * conv->w * c,
+                                 .y_row = conv->stride_h * conv->w * c,
+                                 .y_pixel = conv->stride_w * c,
+                                 .accumulate = add};
+            pack_taps(conv, &job.taps, weights, NULL, work);
+            tl_parallel(ctx, conv->n * job.taps.y.out, run_rows, &job);
+        }
+    }
+}
+
+/* Output rows are summed in chunks whose number follows from the shape, each into its own copy of
+ * the gradient; then the copies are added in order. */
+enum { GRAD_CHUNKS = 32 };
+
+typedef struct depthwise_grad_job {
+    const struct tl_kernels *kernels;
+    const tl_conv *conv;
+    tl_taps2 taps;
+    const float *x, *dy;
+    float *partial; /* [chunk][kh][kw][c] */
+    float *dw;      /* [c][kh][kw] */
+    int chunks;
+} depthwise_grad_job;
+
+static int grad_chunks(const tl_conv *conv) {
+    int64_t rows = conv->n * conv->oh;
+    return rows < GRAD_CHUNKS ? (int)rows : GRAD_CHUNKS;
+}
+
+size_t tl_depthwise_work(const tl_conv *conv, tl_conv_pass pass) {
+    size_t weights = tl_depthwise_packed_size(conv);
+    if (pass == TL_CONV_FORWARD) return 0;
+    return pass == TL_CONV_BACKWARD_DATA ? weights : weights * (size_t)grad_chunks(conv);
+}
+
+static void grad_pixels(const depthwise_grad_job *job, int64_t n, int64_t y, int64_t begin,
+                        int64_t end, int tap_begin, int tap_end, float *dw) {
+    const tl_conv *conv = job->conv;
+    const tl_taps *ty = &job->taps.y, *tx = &job->taps.x;
+    int64_t c = conv->ic;
+    int row_begin, row_end;
+    tl_taps_of(ty, y, &row_begin, &row_end);
+    for (int count; row_begin < row_end; row_begin += count) {
+        const float *x[MAX_KERNEL];
+        count = row_end - row_begin < MAX_KERNEL ? row_end - row_begin : MAX_KERNEL;
+        int64_t first = begin * tx->stride + tx->first + tap_begin * tx->step;
+        for (int i = 0; i < count; i++) {
+            int64_t in_y = y * ty->stride + ty->first + (row_begin + i) * ty->step;
+            x[i] = job->x + ((n * conv->h + in_y) * conv->w + first) * c;
+        }
+        tl_depthwise_grad grad = {
+            .kh = count,
+            .kw = tap_end - tap_begin,
+            .x = x,
+            .x_step = tx->stride * c,
+            .x_tap = tx->step * c,
+            .dy = job->dy + ((n * conv->oh + y) * conv->ow + begin) * c,
+            .dy_step = c,
+            .dw = dw + (row_begin * tx->count + tap_begin) * c,
+            .dw_row = tx->count * c,
+            .dw_tap = c,
+            .pixels = end - begin,
+            .c = c,
+        };
+        job->kernels->depthwise_grad(&grad);
+    }
+}
+
+static void grad_row(const depthwise_grad_job *job, int64_t n, int64_t y, float *dw) {
+    const tl_taps *tx = &job->taps.x;
+    int64_t inside_begin, inside_end;
+    tl_taps_inside(tx, &inside_begin, &inside_end);
+    if (inside_begin < inside_end)
+        grad_pixels(job, n, y, inside_begin, inside_end, 0, tx->count, dw);
+    for (int64_t p = 0; p < tx->out; p++) {
+        if (p == inside_begin && inside_begin < inside_end) p = inside_end;
+        if (p >= tx->out) break;
+        int tap_begin, tap_end;
+        tl_taps_of(tx, p, &tap_begin, &tap_end);
+        if (tap_begin < tap_end) grad_pixels(job, n, y, p, p + 1, tap_begin, tap_end, dw);
+    }
+}
+
+static void grad_chunks_run(void *arg, int64_t begin, int64_t end) {
+    const depthwise_grad_job *job = arg;
+    size_t size = tl_depthwise_packed_size(job->conv);
+    for (int64_t chunk = begin; chunk < end; chunk++) {
+        float *dw = job->partial + (size_t)chunk * size;
+        memset(dw, 0, size * sizeof(float));
+        int64_t row, row_end;
+        tl_cut_range(job->conv->n * job->conv->oh, (int)chunk, job->chunks, &row, &row_end);
+        for (; row < row_end; row++) grad_row(job, row / job->conv->oh, row % job->conv->oh, dw);
+    }
+}
+
+static void grad_combine(void *arg, int64_t begin, int64_t end) {
+    const depthwise_grad_job *job = arg;
+    int64_t size = (int64_t)tl_depthwise_packed_size(job->conv);
+    int64_t taps = job->conv->kh * job->conv->kw, channels = job->conv->ic;
+    for (int64_t tap = 0; tap < taps; tap++) {
+        for (int64_t c = begin; c < end; c++) {
+            float sum = 0.0f;
+            for (int chunk = 0; chunk < job->chunks; chunk++)
+                sum += job->partial[chunk * size + tap * channels + c];
+            job->dw[c * taps + tap] += sum;
+        }
+    }
+}
+
+void tl_depthwise_backward_weights(tl_context *ctx, const tl_conv *conv, const float *x,
+                                   const float *dy, float *dw, float *work) {
+    depthwise_grad_job job = {.kernels = tl_context_kernels(ctx),
+                              .conv = conv,
+                              .taps = tl_taps2_forward(conv),
+                              .x = x,
+                              .dy = dy,
+                              .partial = work,
+                              .dw = dw,
+                              .chunks = grad_chunks(conv)};
+    tl_parallel(ctx, job.chunks, grad_chunks_run, &job);
+    tl_parallel(ctx, conv->ic, grad_combine, &job);
+}

@@ -1,0 +1,205 @@
+/* Loops around the tile. From the outside in:
+ *   slots    a rectangle of row tiles and column panels for each thread
+ *   blocks   of row tiles, so many that their part of A stays in the second-level cache while
+ *            all panels pass over it; the pointers to its rows are found once here
+ *   depths   of the sums, so deep that a panel's part of B stays in the second-level cache
+ *            while all tiles of the block pass over it
+ *   panels   of nr columns
+ *   tiles    of mr rows: the kernel
+ * Depths follow from the shape alone, so every element is summed in the same order whatever the
+ * cut. */
+#include "compute/gather.h"
+
+#include <string.h>
+
+#include "compute/cut.h"
+
+enum {
+    DEPTH = 1024,           /* products summed before C is written */
+    BLOCK_FLOATS = 1 << 16, /* of A in a block of tiles */
+    BLOCK_TILES = 32,
+    BLOCK_POINTERS = 1 << 14
+};
+
+typedef struct gather_plan {
+    const tl_gather *g;
+    const struct tl_kernels *kernels;
+    int taps;
+    int depth_taps;  /* taps summed by one call of the kernel */
+    int64_t depth_k; /* of each tap; less than k only when depth_taps is 1 */
+    int64_t rows, tiles, block;
+    int64_t panels;    /* of a group */
+    size_t group_size; /* of packed B */
+    bool padded;
+    size_t zero_floats, slot_floats;
+    tl_cut cut;
+    /* set by run */
+    const float *zero;
+    float *slots;
+} gather_plan;
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static gather_plan make_plan(tl_context *ctx, const tl_gather *g) {
+    const struct tl_kernels *kernels = tl_context_kernels(ctx);
+    gather_plan p = {.g = g, .kernels = kernels};
+    p.taps = g->taps.y.count * g->taps.x.count;
+    p.depth_taps = (int)larger(1, smaller(p.taps, DEPTH / g->k));
+    p.depth_k = smaller(g->k, DEPTH);
+    p.rows = g->n * g->taps.y.out * g->taps.x.out;
+    p.tiles = (p.rows + kernels->mr - 1) / kernels->mr;
+    p.panels = (g->columns + kernels->nr - 1) / kernels->nr;
+    p.group_size = tl_gather_packed_size(kernels, 1, p.taps, g->k, g->columns);
+    p.block = smaller(BLOCK_TILES, larger(2, BLOCK_FLOATS / (kernels->mr * smaller(g->k, DEPTH))));
+    p.block = larger(1, smaller(p.block, BLOCK_POINTERS / (kernels->mr * larger(1, p.taps))));
+    p.padded = tl_taps_padded(&g->taps.y) || tl_taps_padded(&g->taps.x);
+    if (p.padded) p.zero_floats = tl_cut_aligned((size_t)(g->groups * g->k));
+    size_t pointers = (size_t)(p.block * kernels->mr * p.taps);
+    size_t offsets = (size_t)(p.block * kernels->mr);
+    p.slot_floats =
+        tl_cut_aligned((pointers * sizeof(float *) + offsets * sizeof(int64_t)) / sizeof(float));
+    p.cut = tl_cut_choose(p.tiles, p.panels * g->groups, tl_context_threads(ctx));
+    return p;
+}
+
+size_t tl_gather_work(tl_context *ctx, const tl_gather *gather) {
+    gather_plan p = make_plan(ctx, gather);
+    return p.zero_floats + p.slot_floats * (size_t)tl_context_threads(ctx);
+}
+
+/* One slot's scratch: the rows of A and C in the current block of tiles. */
+typedef struct gather_rows {
+    const float **a; /* [tile][tap][mr] */
+    int64_t *c;      /* [tile][mr] */
+} gather_rows;
+
+/* The pointers of one row, mr apart from tap to tap. */
+static void find_taps(const gather_plan *p, const float *image, int64_t y, int64_t x,
+                      const float **to) {
+    const tl_gather *g = p->g;
+    const tl_taps *ty = &g->taps.y, *tx = &g->taps.x;
+    int mr = p->kernels->mr;
+    int64_t in_y = y * ty->stride + ty->first;
+    for (int i = 0; i < ty->count; i++, in_y += ty->step) {
+        bool row_inside = in_y >= 0 && in_y < ty->in;
+        int64_t in_x = x * tx->stride + tx->first;
+        for (int j = 0; j < tx->count; j++, in_x += tx->step) {
+            bool inside = row_inside && in_x >= 0 && in_x < tx->in;
+            *to = inside ? image + in_y * g->a_row + in_x * g->a_pixel : p->zero;
+            to += mr;
+        }
+    }
+}
+
+static void find_rows(const gather_plan *p, const gather_rows *rows, int64_t begin, int64_t end) {
+    const tl_gather *g = p->g;
+    int64_t width = g->taps.x.out, height = g->taps.y.out;
+    int64_t x = begin % width, y = begin / width % height, n = begin / width / height;
+    int mr = p->kernels->mr;
+    for (int64_t row = begin; row < end; row++) {
+        int64_t at = row - begin, tile = at / mr, lane = at % mr;
+        find_taps(p, g->a + n * g->a_image, y, x, rows->a + tile * p->taps * mr + lane);
+        rows->c[at] = n * g->c_image + y * g->c_row + x * g->c_pixel;
+        if (++x < width) continue;
+        x = 0;
+        if (++y < height) continue;
+        y = 0;
+        n++;
+    }
+}
+
+/* The part of the sums that one pass over the panels adds. */
+typedef struct gather_depth {
+    int tap, taps;
+    int64_t from, k; /* of each tap */
+    bool first, last;
+} gather_depth;
+
+/* One panel for all tiles of the block. */
+static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t count,
+                      const gather_depth *d, int64_t panel) {
+    const tl_gather *g = p->g;
+    int mr = p->kernels->mr;
+    int64_t group = panel / p->panels, column = panel % p->panels * p->kernels->nr;
+    int64_t left = g->columns - column;
+    int width = tl_panel_width(p->kernels, left);
+    const tl_epilogue *e = d->last ? g->epilogue : NULL;
+    int64_t at = group * g->columns + column;
+    tl_gemm_tile tile = {
+        .taps = d->taps,
+        .k = d->k,
+        .a_offset = group * g->k + d->from,
+        .a_step = 1,
+        .b = g->b + group * (int64_t)p->group_size + column * p->taps * g->k +
+             (d->tap * g->k + d->from) * width,
+        .b_tap = g->k * width,
+        .b_step = width,
+        .c = g->c + at,
+        .accumulate = g->accumulate || !d->first,
+        .bias = e && e->bias ? e->bias + at : NULL,
+        .residual = e && e->residual ? e->residual + at : NULL,
+        .act = e ? e->act : TL_ACT_NONE,
+    };
+    for (int64_t row = 0; row < count; row += mr) {
+        tile.a = rows->a + row * p->taps + d->tap * mr;
+        tile.c_row = rows->c + row;
+        p->kernels->gemm_tile(&tile, (int)smaller(mr, count - row), (int)smaller(width, left));
+    }
+}
+
+static void run_block(const gather_plan *p, const gather_rows *rows, int64_t count,
+                      int64_t panel_begin, int64_t panel_end) {
+    int64_t k = p->g->k;
+    int tap = 0;
+    do {
+        int taps = (int)smaller(p->depth_taps, p->taps - tap);
+        for (int64_t from = 0; from < k; from += p->depth_k) {
+            gather_depth d = {tap,
+                              taps,
+                              from,
+                              smaller(p->depth_k, k - from),
+                              tap == 0 && from == 0,
+                              tap + taps >= p->taps && from + p->depth_k >= k};
+            for (int64_t panel = panel_begin; panel < panel_end; panel++)
+                run_panel(p, rows, count, &d, panel);
+        }
+        tap += taps;
+    } while (tap < p->taps);
+}
+
+static void run_slot(const gather_plan *p, int slot) {
+    int mr = p->kernels->mr;
+    float *memory = p->slots + (size_t)slot * p->slot_floats;
+    gather_rows rows;
+    rows.a = (const float **)(void *)memory;
+    rows.c = (int64_t *)(void *)(rows.a + p->block * mr * p->taps);
+    int64_t tile_begin, tile_end, panel_begin, panel_end;
+    tl_cut_range(p->tiles, slot / p->cut.columns, p->cut.rows, &tile_begin, &tile_end);
+    tl_cut_range(p->panels * p->g->groups, slot % p->cut.columns, p->cut.columns, &panel_begin,
+                 &panel_end);
+    for (int64_t tile = tile_begin; tile < tile_end; tile += p->block) {
+        int64_t begin = tile * mr;
+        int64_t end = smaller(smaller(tile + p->block, tile_end) * mr, p->rows);
+        find_rows(p, &rows, begin, end);
+        run_block(p, &rows, end - begin, panel_begin, panel_end);
+    }
+}
+
+static void run_slots(void *arg, int64_t begin, int64_t end) {
+    const gather_plan *p = arg;
+    for (int64_t slot = begin; slot < end; slot++) run_slot(p, (int)slot);
+}
+
+void tl_gather_run(tl_context *ctx, const tl_gather *gather, float *work) {
+    gather_plan p = make_plan(ctx, gather);
+    memset(work, 0, p.zero_floats * sizeof(float));
+    p.zero = work;
+    p.slots = work + p.zero_floats;
+    tl_parallel(ctx, p.cut.rows * p.cut.columns, run_slots, &p);
+}

@@ -1,0 +1,188 @@
+/* conv2d: convolution of [N, H, W, C] with weights [O, KH, KW, I], I = C / groups. Depthwise
+ * convolution is groups = C. Cross-correlation, as in every framework. */
+#include <assert.h>
+
+#include "layer/conv_call.h"
+#include "layer/window.h"
+
+typedef struct conv2d_attr {
+    int32_t filters;
+    int32_t kernel[2], stride[2], dilation[2];
+    int32_t groups;
+    int32_t pad[4];
+    int32_t padding;
+    int32_t bias;
+} conv2d_attr;
+
+enum { MAX_EXTENT = 1024, MAX_CHANNELS = 1 << 24 };
+
+static const tl_attr_spec attrs[] = {{.name = "filters",
+                                      .type = TL_ATTR_INT,
+                                      .offset = offsetof(conv2d_attr, filters),
+                                      .initial = 1,
+                                      .min = 1,
+                                      .max = MAX_CHANNELS,
+                                      .required = true},
+                                     {.name = "kernel",
+                                      .type = TL_ATTR_PAIR,
+                                      .offset = offsetof(conv2d_attr, kernel),
+                                      .initial = 1,
+                                      .min = 1,
+                                      .max = MAX_EXTENT,
+                                      .required = true},
+                                     {.name = "stride",
+                                      .type = TL_ATTR_PAIR,
+                                      .offset = offsetof(conv2d_attr, stride),
+                                      .initial = 1,
+                                      .min = 1,
+                                      .max = MAX_EXTENT},
+                                     {.name = "dilation",
+                                      .type = TL_ATTR_PAIR,
+                                      .offset = offsetof(conv2d_attr, dilation),
+                                      .initial = 1,
+                                      .min = 1,
+                                      .max = MAX_EXTENT},
+                                     {.name = "groups",
+                                      .type = TL_ATTR_INT,
+                                      .offset = offsetof(conv2d_attr, groups),
+                                      .initial = 1,
+                                      .min = 1,
+                                      .max = MAX_CHANNELS},
+                                     {.name = "pad",
+                                      .type = TL_ATTR_PADS,
+                                      .offset = offsetof(conv2d_attr, pad),
+                                      .max = (double)MAX_EXTENT * MAX_EXTENT},
+                                     {.name = "padding",
+                                      .type = TL_ATTR_CHOICE,
+                                      .offset = offsetof(conv2d_attr, padding),
+                                      .choices = tl_padding_choices},
+                                     {.name = "bias",
+                                      .type = TL_ATTR_BOOL,
+                                      .offset = offsetof(conv2d_attr, bias),
+                                      .initial = 1,
+                                      .max = 1},
+                                     {0}};
+
+static tl_status infer_axis(const conv2d_attr *a, const tl_shape *in, int axis, tl_window *window) {
+    static const char *const axis_names[2] = {"height", "width"};
+    *window = (tl_window){.in = in->dim[1 + axis],
+                          .kernel = a->kernel[axis],
+                          .stride = a->stride[axis],
+                          .dilation = a->dilation[axis],
+                          .before = a->pad[axis],
+                          .after = a->pad[axis + 2]};
+    return tl_window_infer("conv2d", axis_names[axis], (tl_padding)a->padding, false, window);
+}
+
+static tl_status check_channels(const conv2d_attr *a, const tl_shape *in) {
+    long long channels = in->dim[3];
+    TL_CHECK(channels <= MAX_CHANNELS, TL_LIMIT, "conv2d: the input has %lld channels, at most %d",
+             channels, MAX_CHANNELS);
+    TL_CHECK(channels % a->groups == 0, TL_SHAPE,
+             "conv2d: the input's %lld channels cannot be divided into groups=%d", channels,
+             a->groups);
+    TL_CHECK(a->filters % a->groups == 0, TL_SHAPE,
+             "conv2d: filters=%d cannot be divided into groups=%d", a->filters, a->groups);
+    return TL_OK;
+}
+
+static void describe_params(const conv2d_attr *a, int64_t inputs, tl_op_shapes *out) {
+    int64_t area = (int64_t)a->kernel[0] * a->kernel[1];
+    out->param[0] =
+        (tl_param_spec){.name = "weight",
+                        .shape = tl_shape_make(4, (int64_t)a->filters, (int64_t)a->kernel[0],
+                                               (int64_t)a->kernel[1], inputs),
+                        .init = TL_INIT_HE_NORMAL,
+                        .fan_in = area * inputs,
+                        .fan_out = area * a->filters,
+                        .learned = true};
+    out->param[1] = (tl_param_spec){.name = "bias",
+                                    .shape = tl_shape_make(1, (int64_t)a->filters),
+                                    .init = TL_INIT_ZERO,
+                                    .fan_in = area * inputs,
+                                    .fan_out = area * a->filters,
+                                    .learned = true};
+    out->param_count = a->bias ? 2 : 1;
+}
+
+static tl_status infer(const void *attr, int input_count, const tl_shape *in, tl_op_shapes *out) {
+    (void)input_count;
+    const conv2d_attr *a = attr;
+    char text[TL_SHAPE_TEXT];
+    TL_CHECK(in->rank == 4, TL_SHAPE, "conv2d: the input is %s, expected [N, H, W, C]",
+             tl_shape_text(in, text));
+    bool padded = a->pad[0] || a->pad[1] || a->pad[2] || a->pad[3];
+    TL_CHECK(a->padding != TL_PADDING_SAME || !padded, TL_INVALID_ARGUMENT,
+             "conv2d: pad is given with padding=same, which determines it");
+    TL_TRY(check_channels(a, in));
+    tl_window height, width;
+    TL_TRY(infer_axis(a, in, 0, &height));
+    TL_TRY(infer_axis(a, in, 1, &width));
+    out->out = tl_shape_make(4, in->dim[0], height.out, width.out, (int64_t)a->filters);
+    describe_params(a, in->dim[3] / a->groups, out);
+    int64_t weights = tl_shape_count(&out->param[0].shape);
+    TL_CHECK(weights > 0 && weights <= TL_MAX_ELEMENTS, TL_LIMIT,
+             "conv2d: weights of shape %s are too many", tl_shape_text(&out->param[0].shape, text));
+    out->flops =
+        2.0 * (double)in->dim[0] * (double)height.out * (double)width.out * (double)weights;
+    return TL_OK;
+}
+
+/* The shapes of a call passed inference, so that nothing can fail here. */
+static tl_conv conv_of(const tl_op_call *call) {
+    const conv2d_attr *a = call->attr;
+    const tl_shape *in = &call->in[0].shape;
+    tl_window height, width;
+    tl_status status = infer_axis(a, in, 0, &height);
+    if (status == TL_OK) status = infer_axis(a, in, 1, &width);
+    assert(status == TL_OK);
+    (void)status;
+    return (tl_conv){.n = in->dim[0],
+                     .h = in->dim[1],
+                     .w = in->dim[2],
+                     .ic = in->dim[3],
+                     .oh = height.out,
+                     .ow = width.out,
+                     .oc = a->filters,
+                     .kh = a->kernel[0],
+                     .kw = a->kernel[1],
+                     .stride_h = a->stride[0],
+                     .stride_w = a->stride[1],
+                     .dilation_h = a->dilation[0],
+                     .dilation_w = a->dilation[1],
+                     .pad_top = height.before,
+                     .pad_left = width.before,
+                     .groups = a->groups};
+}
+
+static void memory(const tl_op_call *call, tl_op_memory *out) {
+    tl_conv conv = conv_of(call);
+    tl_conv_call_memory(call, &conv, out);
+}
+
+static void pack(const tl_op_call *call, const float *scale, float *packed) {
+    tl_conv conv = conv_of(call);
+    tl_conv_call_pack(call, &conv, scale, packed);
+}
+
+static void forward(const tl_op_call *call) {
+    tl_conv conv = conv_of(call);
+    tl_conv_call_forward(call, &conv);
+}
+
+static void backward(const tl_op_call *call) {
+    tl_conv conv = conv_of(call);
+    tl_conv_call_backward(call, &conv);
+}
+
+const tl_op tl_op_conv2d = {.name = "conv2d",
+                            .min_inputs = 1,
+                            .max_inputs = 1,
+                            .flags = TL_OP_KEEPS_INPUT | TL_OP_EPILOGUE,
+                            .attr_size = sizeof(conv2d_attr),
+                            .attrs = attrs,
+                            .infer = infer,
+                            .memory = memory,
+                            .pack = pack,
+                            .forward = forward,
+                            .backward = backward};

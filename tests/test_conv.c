@@ -1,0 +1,360 @@
+/* The convolution drivers against a plain convolution in float64, for every instruction set, over
+ * seeded odd shapes; and their independence of the number of threads, bit by bit. */
+#include "kernelcheck.h"
+
+#include "compute/conv.h"
+
+enum { MAX_TABLES = 8, THREADS = 3 };
+
+typedef struct conv_case {
+    tl_conv conv;
+    bool bias, residual, add;
+    tl_act act;
+} conv_case;
+
+static int64_t out_size(int64_t in, int kernel, int stride, int dilation, int pads) {
+    return (in + pads - (kernel - 1) * dilation - 1) / stride + 1;
+}
+
+static tl_conv make_conv(int n, int h, int w, int ic, int oc, int k, int stride, int dilation,
+                         int top, int left, int bottom, int right, int groups) {
+    return (tl_conv){.n = n,
+                     .h = h,
+                     .w = w,
+                     .ic = ic,
+                     .oh = out_size(h, k, stride, dilation, top + bottom),
+                     .ow = out_size(w, k, stride, dilation, left + right),
+                     .oc = oc,
+                     .kh = k,
+                     .kw = k,
+                     .stride_h = stride,
+                     .stride_w = stride,
+                     .dilation_h = dilation,
+                     .dilation_w = dilation,
+                     .pad_top = top,
+                     .pad_left = left,
+                     .groups = groups};
+}
+
+/* Every tap of every output: calls visit(output index, weight index, input index). */
+typedef void (*visit_fn)(void *arg, int64_t y, int64_t w, int64_t x);
+
+static void visit_filter(const tl_conv *c, int64_t n, int64_t oy, int64_t ox, int64_t o,
+                         visit_fn visit, void *arg) {
+    int64_t icg = c->ic / c->groups, group = o / (c->oc / c->groups);
+    int64_t y = ((n * c->oh + oy) * c->ow + ox) * c->oc + o;
+    for (int i = 0; i < c->kh; i++) {
+        for (int j = 0; j < c->kw; j++) {
+            int64_t iy = oy * c->stride_h - c->pad_top + i * c->dilation_h;
+            int64_t ix = ox * c->stride_w - c->pad_left + j * c->dilation_w;
+            if (iy < 0 || iy >= c->h || ix < 0 || ix >= c->w) continue;
+            int64_t x = ((n * c->h + iy) * c->w + ix) * c->ic + group * icg;
+            int64_t w = ((o * c->kh + i) * c->kw + j) * icg;
+            for (int64_t k = 0; k < icg; k++) visit(arg, y, w + k, x + k);
+        }
+    }
+}
+
+static void visit_all(const tl_conv *c, visit_fn visit, void *arg) {
+    for (int64_t n = 0; n < c->n; n++) {
+        for (int64_t oy = 0; oy < c->oh; oy++) {
+            for (int64_t ox = 0; ox < c->ow; ox++) {
+                for (int64_t o = 0; o < c->oc; o++) visit_filter(c, n, oy, ox, o, visit, arg);
+            }
+        }
+    }
+}
+
+typedef struct plain {
+    const float *x, *w, *dy;
+    exact *y, *dx, *dw;
+} plain;
+
+static void visit_passes(void *arg, int64_t y, int64_t w, int64_t x) {
+    const plain *p = arg;
+    double xv = (double)p->x[x], wv = (double)p->w[w], dyv = (double)p->dy[y];
+    exact_add(&p->y[y], xv * wv);
+    exact_add(&p->dx[x], dyv * wv);
+    exact_add(&p->dw[w], dyv * xv);
+}
+
+static double plain_act(tl_act act, double v) {
+    switch (act) {
+    case TL_ACT_RELU:
+        return v > 0 ? v : 0;
+    case TL_ACT_RELU6:
+        return fmin(fmax(v, 0), 6);
+    case TL_ACT_SIGMOID:
+        return 1 / (1 + exp(-v));
+    case TL_ACT_SILU:
+        return v / (1 + exp(-v));
+    case TL_ACT_HARD_SWISH:
+        return v * fmin(fmax(v + 3, 0), 6) / 6;
+    default:
+        return v;
+    }
+}
+
+typedef struct conv_data {
+    size_t xs, ws, ys, cs;
+    guarded x, w, b, r, dy; /* input, weights, bias, residual, gradient of the output */
+    plain plain;
+} conv_data;
+
+static conv_data make_data(const conv_case *t, uint64_t *seed) {
+    const tl_conv *c = &t->conv;
+    conv_data d = {.xs = (size_t)(c->n * c->h * c->w * c->ic),
+                   .ws = (size_t)(c->oc * c->kh * c->kw * (c->ic / c->groups)),
+                   .ys = (size_t)(c->n * c->oh * c->ow * c->oc),
+                   .cs = (size_t)c->oc};
+    d.x = guarded_random(d.xs, seed);
+    d.w = guarded_random(d.ws, seed);
+    d.b = guarded_random(d.cs, seed);
+    d.r = guarded_random(d.ys, seed);
+    d.dy = guarded_random(d.ys, seed);
+    d.plain = (plain){d.x.data,
+                      d.w.data,
+                      d.dy.data,
+                      calloc(d.ys, sizeof(exact)),
+                      calloc(d.xs, sizeof(exact)),
+                      calloc(d.ws, sizeof(exact))};
+    visit_all(c, visit_passes, &d.plain);
+    return d;
+}
+
+static void free_data(conv_data *d) {
+    guarded_free(&d->x);
+    guarded_free(&d->w);
+    guarded_free(&d->b);
+    guarded_free(&d->r);
+    guarded_free(&d->dy);
+    free(d->plain.y);
+    free(d->plain.dx);
+    free(d->plain.dw);
+}
+
+/* Results of all passes on one context. */
+typedef struct passes {
+    guarded y, dx, dw, db;
+} passes;
+
+static passes run_passes(tl_context *ctx, const conv_case *t, const conv_data *d, uint64_t seed) {
+    const tl_conv *c = &t->conv;
+    guarded packed = guarded_make(tl_conv_packed_size(ctx, c));
+    guarded work[3];
+    for (int i = 0; i < 3; i++) work[i] = guarded_make((tl_conv_work(ctx, c, i) + 15) / 16 * 16);
+    passes p = {guarded_random(d->ys, &seed), guarded_random(d->xs, &seed),
+                guarded_random(d->ws, &seed), guarded_random(d->cs, &seed)};
+    tl_conv_pack(ctx, c, d->w.data, NULL, packed.data);
+    tl_epilogue e = {t->bias ? d->b.data : NULL, t->residual ? d->r.data : NULL, t->act};
+    tl_conv_forward(ctx, c, d->x.data, packed.data, &e, p.y.data, work[0].data);
+    tl_conv_backward_data(ctx, c, d->dy.data, d->w.data, t->add, p.dx.data, work[1].data);
+    tl_conv_backward_weights(ctx, c, d->x.data, d->dy.data, p.dw.data, p.db.data, work[2].data);
+    guarded_free(&packed);
+    for (int i = 0; i < 3; i++) guarded_free(&work[i]);
+    return p;
+}
+
+static void free_passes(passes *p) {
+    guarded_free(&p->y);
+    guarded_free(&p->dx);
+    guarded_free(&p->dw);
+    guarded_free(&p->db);
+}
+
+/* Compares with sums that were begun with what the buffers of this seed held. */
+static void compare_passes(const conv_case *t, const conv_data *d, const passes *p, uint64_t seed,
+                           worst w[3]) {
+    passes before = {guarded_random(d->ys, &seed), guarded_random(d->xs, &seed),
+                     guarded_random(d->ws, &seed), guarded_random(d->cs, &seed)};
+    for (size_t i = 0; i < d->ys; i++) {
+        exact sum = d->plain.y[i];
+        if (t->bias) exact_add(&sum, (double)d->b.data[i % d->cs]);
+        if (t->residual) exact_add(&sum, (double)d->r.data[i]);
+        double want = plain_act(t->act, sum.value);
+        worst_compare(&w[0], (double)p->y.data[i], want,
+                      1.2 * exact_bound(&sum) + 1e-6 * fabs(want));
+    }
+    for (size_t i = 0; i < d->xs; i++) {
+        exact sum = d->plain.dx[i];
+        if (t->add) exact_add(&sum, (double)before.dx.data[i]);
+        worst_compare(&w[1], (double)p->dx.data[i], sum.value, exact_bound(&sum));
+    }
+    for (size_t i = 0; i < d->ws; i++) {
+        exact sum = d->plain.dw[i];
+        exact_add(&sum, (double)before.dw.data[i]);
+        worst_compare(&w[2], (double)p->dw.data[i], sum.value, exact_bound(&sum));
+    }
+    for (size_t o = 0; o < d->cs; o++) {
+        exact sum = {0};
+        exact_add(&sum, (double)before.db.data[o]);
+        for (size_t i = o; i < d->ys; i += d->cs) exact_add(&sum, (double)d->dy.data[i]);
+        worst_compare(&w[2], (double)p->db.data[o], sum.value, exact_bound(&sum));
+    }
+    free_passes(&before);
+}
+
+static void assert_same(const guarded *a, const guarded *b) {
+    assert_memory_equal(a->data, b->data, a->count * sizeof(float));
+}
+
+typedef struct conv_contexts {
+    int count;
+    const struct tl_kernels *table[MAX_TABLES];
+    tl_context *one[MAX_TABLES], *many[MAX_TABLES];
+    worst worst[MAX_TABLES][3];
+} conv_contexts;
+
+static tl_context *isa_context(const char *isa, int threads) {
+    tl_context_options options;
+    tl_context_options_init(&options, sizeof options);
+    options.threads = threads;
+    options.isa = isa;
+    tl_context *ctx = NULL;
+    assert_ok(tl_context_create(&options, &ctx));
+    return ctx;
+}
+
+static conv_contexts make_contexts(void) {
+    conv_contexts all = {0};
+    all.count = tl_kernels_available(all.table, MAX_TABLES);
+    for (int i = 0; i < all.count; i++) {
+        all.one[i] = isa_context(all.table[i]->name, 1);
+        all.many[i] = isa_context(all.table[i]->name, THREADS);
+    }
+    return all;
+}
+
+static void free_contexts(conv_contexts *all) {
+    static const char *const names[3] = {"conv forward", "conv backward data",
+                                         "conv backward weights"};
+    for (int i = 0; i < all->count; i++) {
+        for (int pass = 0; pass < 3; pass++)
+            worst_report(&all->worst[i][pass], all->table[i]->name, names[pass]);
+        tl_context_free(all->one[i]);
+        tl_context_free(all->many[i]);
+    }
+}
+
+static void check_case(conv_contexts *all, const conv_case *t, uint64_t *seed) {
+    conv_data d = make_data(t, seed);
+    uint64_t start = *seed;
+    for (int i = 0; i < all->count; i++) {
+        passes one = run_passes(all->one[i], t, &d, start);
+        passes many = run_passes(all->many[i], t, &d, start);
+        assert_same(&one.y, &many.y);
+        assert_same(&one.dx, &many.dx);
+        assert_same(&one.dw, &many.dw);
+        assert_same(&one.db, &many.db);
+        compare_passes(t, &d, &one, start, all->worst[i]);
+        free_passes(&one);
+        free_passes(&many);
+    }
+    free_data(&d);
+}
+
+/* Shapes that real networks have, small. */
+static void test_named_shapes(void **state) {
+    (void)state;
+    const tl_conv shapes[] = {
+        make_conv(1, 7, 7, 40, 33, 1, 1, 1, 0, 0, 0, 0, 1),  /* pointwise */
+        make_conv(2, 8, 8, 24, 48, 1, 2, 1, 0, 0, 0, 0, 1),  /* strided shortcut */
+        make_conv(2, 9, 11, 17, 19, 3, 1, 1, 1, 1, 1, 1, 1), /* 3x3 */
+        make_conv(2, 14, 14, 32, 64, 3, 1, 1, 1, 1, 1, 1, 1),
+        make_conv(1, 10, 10, 20, 36, 3, 2, 1, 0, 0, 1, 1, 1), /* TensorFlow SAME */
+        make_conv(1, 13, 12, 18, 16, 3, 1, 2, 2, 2, 2, 2, 1), /* dilated */
+        make_conv(1, 13, 12, 10, 12, 3, 2, 3, 3, 2, 1, 4, 1), /* dilated and strided */
+        make_conv(1, 23, 25, 3, 20, 7, 2, 1, 3, 3, 3, 3, 1),  /* ResNet's stem */
+        make_conv(2, 16, 18, 3, 32, 3, 2, 1, 0, 0, 1, 1, 1),  /* MobileNet's stem */
+        make_conv(1, 9, 9, 1, 5, 5, 1, 1, 0, 0, 0, 0, 1),     /* one channel */
+        make_conv(1, 8, 9, 24, 36, 3, 1, 1, 1, 1, 1, 1, 4),   /* grouped */
+        make_conv(1, 8, 9, 12, 24, 3, 2, 1, 1, 1, 1, 1, 12),  /* two filters a channel */
+        make_conv(2, 9, 10, 37, 37, 3, 1, 1, 1, 1, 1, 1, 37), /* depthwise */
+        make_conv(1, 11, 14, 32, 32, 3, 2, 1, 0, 0, 1, 1, 32),
+        make_conv(1, 12, 13, 40, 40, 5, 1, 1, 2, 2, 2, 2, 40),
+        make_conv(2, 14, 14, 21, 21, 5, 2, 1, 1, 1, 2, 2, 21),
+        make_conv(1, 21, 20, 9, 9, 17, 1, 1, 8, 8, 8, 8, 9), /* depthwise, a large kernel */
+        make_conv(1, 15, 15, 19, 19, 3, 1, 2, 2, 2, 2, 2, 19),
+        make_conv(5, 1, 1, 300, 70, 1, 1, 1, 0, 0, 0, 0, 1),  /* dense */
+        make_conv(1, 3, 3, 2600, 33, 1, 1, 1, 0, 0, 0, 0, 1), /* sums cut into depths */
+        make_conv(1, 4, 4, 400, 20, 3, 1, 1, 1, 1, 1, 1, 1),
+        make_conv(1, 6, 5, 1024, 20, 1, 1, 1, 0, 0, 0, 0, 1), /* rows 4 KiB apart */
+        make_conv(1, 2, 2, 5, 6, 3, 1, 1, 3, 3, 3, 3, 1),     /* windows in the padding */
+    };
+    conv_contexts all = make_contexts();
+    uint64_t seed = 1;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        conv_case t = {shapes[i], i % 3 != 0, i % 4 == 1, i % 2 == 1, (tl_act)(i % 6)};
+        check_case(&all, &t, &seed);
+    }
+    free_contexts(&all);
+}
+
+static conv_case random_case(uint64_t *seed) {
+    int groups = random_between(seed, 0, 3) ? 1 : random_between(seed, 1, 5);
+    bool depthwise = random_between(seed, 0, 3) == 0;
+    int icg = random_between(seed, 1, groups > 1 ? 9 : 40);
+    int ic = icg * groups, oc = groups * random_between(seed, 1, groups > 1 ? 9 : 50);
+    if (depthwise) groups = oc = ic;
+    tl_conv c = {.n = random_between(seed, 1, 3), .ic = ic, .oc = oc, .groups = groups};
+    c.kh = random_between(seed, 1, 5);
+    c.kw = random_between(seed, 1, 5);
+    c.stride_h = random_between(seed, 1, 3);
+    c.stride_w = random_between(seed, 1, 3);
+    c.dilation_h = random_between(seed, 1, 2);
+    c.dilation_w = random_between(seed, 1, 2);
+    c.pad_top = random_between(seed, 0, 3);
+    c.pad_left = random_between(seed, 0, 3);
+    c.h = (c.kh - 1) * c.dilation_h + random_between(seed, 1, 9);
+    c.w = (c.kw - 1) * c.dilation_w + random_between(seed, 1, 9);
+    c.oh = out_size(c.h, c.kh, c.stride_h, c.dilation_h, c.pad_top + random_between(seed, 0, 3));
+    c.ow = out_size(c.w, c.kw, c.stride_w, c.dilation_w, c.pad_left + random_between(seed, 0, 3));
+    return (conv_case){c, random_between(seed, 0, 1), random_between(seed, 0, 1),
+                       random_between(seed, 0, 1), (tl_act)random_between(seed, 0, 5)};
+}
+
+static void test_random_shapes(void **state) {
+    (void)state;
+    conv_contexts all = make_contexts();
+    uint64_t seed = 2;
+    for (int i = 0; i < 150; i++) {
+        conv_case t = random_case(&seed);
+        check_case(&all, &t, &seed);
+    }
+    free_contexts(&all);
+}
+
+/* A folded scale must give what scaled weights give. */
+static void test_packing_scales(void **state) {
+    (void)state;
+    const tl_conv shapes[] = {make_conv(1, 5, 5, 6, 37, 3, 1, 1, 1, 1, 1, 1, 1),
+                              make_conv(1, 5, 5, 9, 9, 3, 1, 1, 1, 1, 1, 1, 9)};
+    for (size_t s = 0; s < 2; s++) {
+        const tl_conv *c = &shapes[s];
+        tl_context *ctx = make_context(1, NULL);
+        uint64_t seed = 3;
+        size_t filter = (size_t)(c->kh * c->kw * (c->ic / c->groups));
+        guarded w = guarded_random(filter * (size_t)c->oc, &seed);
+        guarded scale = guarded_random((size_t)c->oc, &seed);
+        size_t size = tl_conv_packed_size(ctx, c);
+        guarded folded = guarded_make(size), scaled = guarded_make(size);
+        tl_conv_pack(ctx, c, w.data, scale.data, folded.data);
+        for (size_t i = 0; i < w.count; i++) w.data[i] *= scale.data[i / filter];
+        tl_conv_pack(ctx, c, w.data, NULL, scaled.data);
+        assert_same(&folded, &scaled);
+        guarded_free(&w);
+        guarded_free(&scale);
+        guarded_free(&folded);
+        guarded_free(&scaled);
+        tl_context_free(ctx);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_named_shapes),
+        cmocka_unit_test(test_random_shapes),
+        cmocka_unit_test(test_packing_scales),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
