@@ -1,10 +1,16 @@
 /* Named tensors in a file: what every weights format is read into. Readers are bounded: they
- * check everything against the file's size before using it and execute nothing. */
+ * check everything against the file's size before using it and execute nothing. While a file is
+ * being opened, memory stays within 16 MiB plus 4 times the file's size. */
 #ifndef TL_IO_WEIGHTS_H
 #define TL_IO_WEIGHTS_H
 
+#include <stdatomic.h>
+
 #include "base/source.h"
+#include "io/stream.h"
 #include "tensor/tensor.h"
+
+enum { TL_MAX_WEIGHTS = 1000000 }; /* tensors in a file */
 
 typedef struct tl_weight {
     char *name;
@@ -12,36 +18,54 @@ typedef struct tl_weight {
     tl_shape shape;
     int64_t stride[TL_MAX_RANK]; /* in elements; row-major unless a .pth says otherwise */
     uint64_t offset;             /* of element 0 in the source, bytes */
+    int record;                  /* index of the record that holds it, or -1 */
 } tl_weight;
+
+/* A stretch of the file with a checksum: an entry of a ZIP archive. */
+typedef struct tl_weight_record {
+    uint64_t offset, size;
+    uint32_t crc;
+    atomic_bool checked; /* the checksum was right when a tensor of it was first read */
+} tl_weight_record;
 
 typedef struct tl_weights {
     tl_context *ctx;
-    tl_source source; /* owned */
+    tl_source source;   /* owned */
     const char *format; /* "safetensors", "pth" (ZIP) or "pth-legacy" */
     int count;
     tl_weight *item;
     int metadata_count; /* safetensors' __metadata__ */
     char **metadata_key, **metadata_value;
+    char *text;                /* what all names and metadata point into */
+    const tl_weight **by_name; /* the items in byte order of their names */
+    int record_count;
+    tl_weight_record *record;
 } tl_weights;
 
-/* Recognises the format by its first bytes and reads the table of contents. Takes over `source`, also
- * on failure. Errors: UNSUPPORTED (format), and the reader's. */
+/* Recognises the format by its first bytes and reads the table of contents. Takes over `source`,
+ * also on failure. Errors: UNSUPPORTED (format), and the reader's: TRUNCATED, CORRUPT, LIMIT,
+ * UNSUPPORTED and UNSAFE (both name the thing), IO, NO_MEMORY. */
 tl_status tl_weights_open(tl_context *ctx, tl_source *source, tl_weights **out);
-void tl_weights_free(tl_weights *weights);
+void tl_weights_free(tl_weights *weights); /* NULL is allowed */
 /* Index of a name, or -1. */
 int tl_weights_find(const tl_weights *weights, const char *name);
 const char *tl_weights_metadata(const tl_weights *weights, const char *key); /* NULL if absent */
-/* Reads tensor `index` as row-major f32 into `out` (shape's count of floats). */
+/* Reads tensor `index` as row-major f32 into `out` (shape's count of floats). Thread safe.
+ * Errors: CORRUPT (checksum), TRUNCATED, IO, NO_MEMORY. */
 tl_status tl_weights_read(const tl_weights *weights, int index, float *out);
 
-/* One reader per format; `weights` has ctx and source set and is filled in.
+/* One reader per format; `weights` has ctx and source set and is filled in, but for by_name.
  * safetensors: https://github.com/huggingface/safetensors#format; header at most 100 MB.
  * pth: the ZIP form, and the form before PyTorch 1.6 (torch/serialization.py). */
 tl_status tl_safetensors_read(tl_weights *weights);
 tl_status tl_pth_read_zip(tl_weights *weights);
 tl_status tl_pth_read_legacy(tl_weights *weights);
 
-/* Writing: tensors in the order given, f32, offsets aligned to 64 bytes. */
+/* Writing: tensors in the order given, f32, one right after the other, since the format allows no
+ * holes. The first one begins at a multiple of 64 bytes (the header is padded with spaces), each
+ * later one where the one before ends: at a multiple of 4. Replaces `path` atomically.
+ * Errors: INVALID_ARGUMENT (a repeated name, text that is not UTF-8), LIMIT, IO, PERMISSION,
+ * NO_MEMORY. */
 typedef struct tl_safetensors_entry {
     const char *name;
     tl_shape shape;

@@ -1,0 +1,127 @@
+#include <inttypes.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "base/bytes.h"
+#include "io/weights.h"
+
+enum { ALIGNMENT = 64, MAX_HEADER = 100 * 1000 * 1000 };
+
+/* Adds `value`, whose reference is taken over, and refuses a key that is there already. */
+static tl_status add_member(json_t *object, const char *key, json_t *value, const char *what) {
+    char quoted[TL_QUOTE_TEXT];
+    tl_quote(key, strlen(key), quoted);
+    tl_status status = TL_OK;
+    if (!tl_utf8_valid(key, strlen(key))) {
+        status = tl_fail(TL_INVALID_ARGUMENT, "%s \"%s\" is not UTF-8", what, quoted);
+    } else if (json_object_get(object, key)) {
+        status = tl_fail(TL_INVALID_ARGUMENT, "%s \"%s\" is given twice", what, quoted);
+    }
+    if (status != TL_OK) {
+        json_decref(value);
+        return status;
+    }
+    TL_CHECK(json_object_set_new_nocheck(object, key, value) == 0, TL_NO_MEMORY,
+             "out of memory: the header's entry of %s \"%s\"", what, quoted);
+    return TL_OK;
+}
+
+static tl_status add_metadata(json_t *header, int count, const char *const *keys,
+                              const char *const *values) {
+    if (count == 0) return TL_OK;
+    json_t *metadata = json_object();
+    TL_TRY(add_member(header, "__metadata__", metadata, "entry"));
+    for (int i = 0; i < count; i++) {
+        char quoted[TL_QUOTE_TEXT];
+        TL_CHECK(tl_utf8_valid(values[i], strlen(values[i])), TL_INVALID_ARGUMENT,
+                 "metadata \"%s\": the value is not UTF-8",
+                 tl_quote(keys[i], strlen(keys[i]), quoted));
+        TL_TRY(add_member(metadata, keys[i], json_string_nocheck(values[i]), "metadata key"));
+    }
+    return TL_OK;
+}
+
+/* Bytes of the entry's data. */
+static tl_status entry_bytes(const tl_safetensors_entry *entry, int64_t *bytes) {
+    int64_t count = tl_shape_count(&entry->shape);
+    char quoted[TL_QUOTE_TEXT];
+    tl_quote(entry->name, strlen(entry->name), quoted);
+    TL_CHECK(count >= 0 && !__builtin_mul_overflow(count, (int64_t)sizeof(float), bytes), TL_LIMIT,
+             "tensor \"%s\": the size overflows", quoted);
+    TL_CHECK(entry->data || count == 0, TL_INVALID_ARGUMENT, "tensor \"%s\": data is NULL", quoted);
+    TL_CHECK(strcmp(entry->name, "__metadata__") != 0, TL_INVALID_ARGUMENT,
+             "tensor \"%s\": the name is reserved by the format", quoted);
+    return TL_OK;
+}
+
+static tl_status add_tensors(json_t *header, int count, const tl_safetensors_entry *entries) {
+    int64_t begin = 0;
+    for (int i = 0; i < count; i++) {
+        int64_t bytes = 0, end = 0;
+        TL_TRY(entry_bytes(&entries[i], &bytes));
+        TL_CHECK(!__builtin_add_overflow(begin, bytes, &end), TL_LIMIT,
+                 "tensor %d: the file's size overflows", i);
+        json_t *shape = json_array();
+        for (int k = 0; k < entries[i].shape.rank; k++) {
+            json_array_append_new(shape, json_integer(entries[i].shape.dim[k]));
+        }
+        json_t *entry = json_pack("{s:s,s:o,s:[I,I]}", "dtype", "F32", "shape", shape,
+                                  "data_offsets", (json_int_t)begin, (json_int_t)end);
+        TL_TRY(add_member(header, entries[i].name, entry, "tensor name"));
+        begin = end;
+    }
+    return TL_OK;
+}
+
+/* The length prefix and the header, padded so that the data begins at a multiple of 64. */
+static tl_status encode_header(tl_context *ctx, const json_t *header, unsigned char **out,
+                               size_t *size) {
+    const size_t flags = JSON_COMPACT;
+    size_t length = json_dumpb(header, NULL, 0, flags);
+    TL_CHECK(length > 0, TL_NO_MEMORY, "out of memory: the header's text");
+    *size = (8 + length + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    TL_CHECK(*size - 8 <= MAX_HEADER, TL_LIMIT,
+             "the header would have %zu bytes, at most %d are allowed", *size - 8, MAX_HEADER);
+    unsigned char *text = tl_alloc(ctx, *size);
+    TL_CHECK_MEMORY(text);
+    memset(text, ' ', *size);
+    for (int i = 0; i < 8; i++) text[i] = (unsigned char)((uint64_t)(*size - 8) >> (8 * i));
+    *out = text;
+    if (json_dumpb(header, (char *)text + 8, length, flags) == length) return TL_OK;
+    return tl_fail(TL_NO_MEMORY, "out of memory: the header's text");
+}
+
+static tl_status write_all(tl_context *ctx, const char *path, const unsigned char *header,
+                           size_t header_size, int count, const tl_safetensors_entry *entries) {
+    tl_writer writer;
+    TL_TRY(tl_writer_open(ctx, path, &writer));
+    tl_status status = tl_writer_write(&writer, header, header_size);
+    for (int i = 0; i < count && status == TL_OK; i++) {
+        size_t elements = (size_t)tl_shape_count(&entries[i].shape);
+        status = tl_writer_write(&writer, entries[i].data, elements * sizeof(float));
+    }
+    if (status == TL_OK) return tl_writer_commit(&writer);
+    tl_writer_abandon(&writer);
+    return status;
+}
+
+tl_status tl_safetensors_write(tl_context *ctx, const char *path, int count,
+                               const tl_safetensors_entry *entries, int metadata_count,
+                               const char *const *keys, const char *const *values) {
+    json_t *header = json_object();
+    TL_CHECK(header, TL_NO_MEMORY, "out of memory: the header of %s", path);
+    unsigned char *text = NULL;
+    size_t size = 0;
+    tl_status status = add_metadata(header, metadata_count, keys, values);
+    if (status == TL_OK) status = add_tensors(header, count, entries);
+    if (status == TL_OK) status = encode_header(ctx, header, &text, &size);
+    json_decref(header);
+    if (status != TL_OK) {
+        tl_free(ctx, text);
+        return status == TL_NO_MEMORY ? status : tl_fail_in(status, "%s", path);
+    }
+    status = write_all(ctx, path, text, size, count, entries);
+    tl_free(ctx, text);
+    return status;
+}

@@ -1,0 +1,235 @@
+#include "io/weights.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/crc32.h"
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
+typedef tl_status (*reader_fn)(tl_weights *weights);
+
+enum { MAGIC_SIZE = 16 };
+
+/* A header length that fits, or the brace that must follow it: either is enough to report what
+ * is wrong with a safetensors file instead of calling it unknown. */
+static bool looks_like_safetensors(const tl_source *source, const unsigned char *magic) {
+    if (source->size < 8) return false;
+    return magic[8] == '{' || tl_le64(magic) <= source->size - 8;
+}
+
+/* Formats that people have and this build does not read: named, so that they know. */
+static const char *other_format(const unsigned char *magic) {
+    static const struct {
+        const char *magic, *name;
+    } known[] = {{"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5)"},
+                 {"\x93NUMPY", "a NumPy .npy file"},
+                 {"\x1f\x8b", "a gzip file"},
+                 {"\x89PNG", "a PNG picture"},
+                 {"\xff\xd8\xff", "a JPEG picture"},
+                 {"GGUF", "a GGUF file"}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (memcmp(magic, known[i].magic, strlen(known[i].magic)) == 0) return known[i].name;
+    }
+    return "of an unknown format";
+}
+
+static tl_status choose_reader(const tl_source *source, reader_fn *reader) {
+    unsigned char magic[MAGIC_SIZE] = {0};
+    size_t size = source->size < MAGIC_SIZE ? (size_t)source->size : MAGIC_SIZE;
+    TL_TRY(tl_source_read(source, 0, magic, size));
+    if (memcmp(magic, "PK\x03\x04", 4) == 0 || memcmp(magic, "PK\x05\x06", 4) == 0) {
+        *reader = tl_pth_read_zip;
+    } else if (magic[0] == 0x80 && magic[1] >= 2 && magic[1] <= 5 && magic[8] != '{') {
+        *reader = tl_pth_read_legacy; /* PROTO, the first opcode of a pickle */
+    } else if (looks_like_safetensors(source, magic)) {
+        *reader = tl_safetensors_read;
+    } else {
+        TL_CHECK(source->size >= 8, TL_TRUNCATED,
+                 "%s: has %" PRIu64 " bytes, a weights file has 8 or more", source->name,
+                 source->size);
+        return tl_fail(TL_UNSUPPORTED,
+                       "%s: byte 0: the file is %s, expected safetensors or a PyTorch .pth",
+                       source->name, other_format(magic));
+    }
+    return TL_OK;
+}
+
+static int compare_names(const void *a, const void *b) {
+    const tl_weight *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+
+static tl_status index_names(tl_weights *weights) {
+    size_t count = (size_t)weights->count;
+    weights->by_name = tl_alloc_array(weights->ctx, count, sizeof *weights->by_name);
+    TL_CHECK_MEMORY(weights->by_name);
+    for (size_t i = 0; i < count; i++) weights->by_name[i] = &weights->item[i];
+    qsort(weights->by_name, count, sizeof *weights->by_name, compare_names);
+    for (size_t i = 1; i < count; i++) {
+        const char *name = weights->by_name[i]->name;
+        char quoted[TL_QUOTE_TEXT];
+        TL_CHECK(strcmp(name, weights->by_name[i - 1]->name) != 0, TL_CORRUPT,
+                 "%s: tensor \"%s\" is there twice, expected once", weights->source.name,
+                 tl_quote(name, strlen(name), quoted));
+    }
+    return TL_OK;
+}
+
+tl_status tl_weights_open(tl_context *ctx, tl_source *source, tl_weights **out) {
+    *out = NULL;
+    tl_weights *weights = tl_alloc_zero(ctx, sizeof *weights);
+    if (!weights) {
+        tl_source_close(source);
+        return TL_NO_MEMORY;
+    }
+    weights->ctx = ctx;
+    weights->source = *source;
+    *source = (tl_source){.fd = -1};
+    reader_fn reader = NULL;
+    tl_status status = choose_reader(&weights->source, &reader);
+    if (status == TL_OK) status = reader(weights);
+    if (status == TL_OK) status = index_names(weights);
+    if (status != TL_OK) {
+        tl_weights_free(weights);
+        return status;
+    }
+    *out = weights;
+    return TL_OK;
+}
+
+void tl_weights_free(tl_weights *weights) {
+    if (!weights) return;
+    tl_context *ctx = weights->ctx;
+    tl_free(ctx, weights->item);
+    tl_free(ctx, weights->metadata_key);
+    tl_free(ctx, weights->metadata_value);
+    tl_free(ctx, weights->text);
+    tl_free(ctx, weights->by_name);
+    tl_free(ctx, weights->record);
+    tl_source_close(&weights->source);
+    tl_free(ctx, weights);
+}
+
+static int compare_key(const void *key, const void *item) {
+    const tl_weight *const *weight = item;
+    return strcmp(key, (*weight)->name);
+}
+
+int tl_weights_find(const tl_weights *weights, const char *name) {
+    const tl_weight **found = bsearch(name, weights->by_name, (size_t)weights->count,
+                                      sizeof *weights->by_name, compare_key);
+    return found ? (int)(*found - weights->item) : -1;
+}
+
+const char *tl_weights_metadata(const tl_weights *weights, const char *key) {
+    for (int i = 0; i < weights->metadata_count; i++) {
+        if (strcmp(weights->metadata_key[i], key) == 0) return weights->metadata_value[i];
+    }
+    return NULL;
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+/* Elements from the first to the last that the strides reach, both included; 0 when empty. */
+static uint64_t element_span(const tl_weight *item, int64_t count) {
+    if (count == 0) return 0;
+    uint64_t span = 1;
+    for (int i = 0; i < item->shape.rank; i++) {
+        span += (uint64_t)(item->shape.dim[i] - 1) * (uint64_t)item->stride[i];
+    }
+    return span;
+}
+
+static bool is_row_major(const tl_weight *item) {
+    int64_t expected = 1;
+    for (int i = item->shape.rank - 1; i >= 0; i--) {
+        if (item->shape.dim[i] != 1 && item->stride[i] != expected) return false;
+        expected *= item->shape.dim[i];
+    }
+    return true;
+}
+
+typedef struct convert_visit {
+    tl_dtype dtype;
+    float *out;
+    bool checksum;
+    uint32_t crc;
+} convert_visit;
+
+static void visit_convert(void *arg, const unsigned char *data, size_t size) {
+    convert_visit *visit = arg;
+    size_t count = size / tl_dtype_size(visit->dtype);
+    tl_convert_to_f32(visit->dtype, data, visit->out, (int64_t)count);
+    visit->out += count;
+    if (visit->checksum) visit->crc = tl_crc32(visit->crc, data, size);
+}
+
+static tl_status judge_checksum(const tl_weights *weights, const tl_weight *item,
+                                tl_weight_record *record, uint32_t crc) {
+    char quoted[TL_QUOTE_TEXT];
+    TL_CHECK(crc == record->crc, TL_CORRUPT,
+             "%s: tensor \"%s\": the %" PRIu64 " bytes at offset %" PRIu64
+             " have CRC %08x, the archive says %08x",
+             weights->source.name, tl_quote(item->name, strlen(item->name), quoted), record->size,
+             record->offset, (unsigned)crc, (unsigned)record->crc);
+    atomic_store(&record->checked, true);
+    return TL_OK;
+}
+
+/* Converts row-major elements on the way, with the record's checksum when the tensor is all of
+ * it. */
+static tl_status read_run(const tl_weights *weights, const tl_weight *item, uint64_t bytes,
+                          tl_weight_record *unchecked, float *out) {
+    convert_visit visit = {.dtype = item->dtype, .out = out, .checksum = unchecked != NULL};
+    TL_TRY(tl_source_visit(&weights->source, item->offset, bytes, visit_convert, &visit));
+    return unchecked ? judge_checksum(weights, item, unchecked, visit.crc) : TL_OK;
+}
+
+/* Walks the elements in row-major order through their strides. */
+static void gather(const tl_weight *item, const unsigned char *base, float *out, int64_t count) {
+    int64_t index[TL_MAX_RANK] = {0};
+    size_t size = tl_dtype_size(item->dtype);
+    uint64_t at = 0;
+    for (int64_t n = 0; n < count; n++) {
+        tl_convert_to_f32(item->dtype, base + at * size, &out[n], 1);
+        for (int i = item->shape.rank - 1; i >= 0; i--) {
+            at += (uint64_t)item->stride[i];
+            if (++index[i] < item->shape.dim[i]) break;
+            at -= (uint64_t)item->stride[i] * (uint64_t)index[i];
+            index[i] = 0;
+        }
+    }
+}
+
+static tl_status read_strided(const tl_weights *weights, const tl_weight *item, uint64_t bytes,
+                              float *out, int64_t count) {
+    const tl_source *source = &weights->source;
+    unsigned char *block = tl_alloc(weights->ctx, (size_t)bytes);
+    TL_CHECK_MEMORY(block);
+    tl_status status = tl_source_read(source, item->offset, block, (size_t)bytes);
+    if (status == TL_OK) gather(item, block, out, count);
+    tl_free(weights->ctx, block);
+    return status;
+}
+
+tl_status tl_weights_read(const tl_weights *weights, int index, float *out) {
+    const tl_weight *item = &weights->item[index];
+    int64_t count = tl_shape_count(&item->shape);
+    uint64_t bytes = element_span(item, count) * tl_dtype_size(item->dtype);
+    tl_weight_record *record = item->record < 0 ? NULL : &weights->record[item->record];
+    if (record && atomic_load(&record->checked)) record = NULL;
+    if (is_row_major(item)) {
+        bool whole = record && item->offset == record->offset && bytes == record->size;
+        if (!record || whole) return read_run(weights, item, bytes, record, out);
+    }
+    if (record) {
+        uint32_t crc = 0;
+        TL_TRY(tl_source_crc32(&weights->source, record->offset, record->size, &crc));
+        TL_TRY(judge_checksum(weights, item, record, crc));
+    }
+    if (is_row_major(item)) return read_run(weights, item, bytes, NULL, out);
+    return read_strided(weights, item, bytes, out, count);
+}
