@@ -18,13 +18,14 @@ enum { TL_IMAGE_MAX_SIDE = 32768 };
 /* --- decode.c ----------------------------------------------------------------------------------
  * Decodes JPEG, PNG or BMP. Alpha is composited on white, grey becomes RGB. Dimensions are
  * checked before decoding; memory goes through the context.
- * Errors: those of reading, CORRUPT, TRUNCATED, LIMIT (dimensions), UNSUPPORTED (another format, or a
- * variant such as 12-bit JPEG). Texts name the source. */
+ * Errors: those of reading, CORRUPT, TRUNCATED, LIMIT (dimensions), UNSUPPORTED (another format, or
+ * a variant such as 12-bit JPEG). Texts name the source. */
 tl_status tl_image_decode(const tl_source *source, tl_image *out);
 tl_status tl_image_create(tl_context *ctx, int width, int height, tl_image *out);
 void tl_image_free(tl_context *ctx, tl_image *image);
 
-/* --- resample.c --------------------------------------------------------------------------------- */
+/* --- resample.c ---------------------------------------------------------------------------------
+ */
 typedef enum tl_filter { TL_FILTER_NEAREST, TL_FILTER_BILINEAR, TL_FILTER_BICUBIC } tl_filter;
 
 /* Resamples box (left, top, right, bottom; in pixels of `in`, fractions allowed) to the size of
@@ -33,22 +34,23 @@ typedef enum tl_filter { TL_FILTER_NEAREST, TL_FILTER_BILINEAR, TL_FILTER_BICUBI
 tl_status tl_image_resample(tl_context *ctx, const tl_image *in, const float box[4],
                             tl_filter filter, bool antialias, tl_image *out);
 
-/* --- preprocess.c ------------------------------------------------------------------------------- */
+/* --- preprocess.c -------------------------------------------------------------------------------
+ */
 typedef enum tl_fit {
-    TL_FIT_STRETCH,     /* to width x height, ignoring the aspect */
-    TL_FIT_SHORT_SIDE,  /* resize the short side to `resize`, then cut width x height from the
-                           centre (torchvision's Resize + CenterCrop, their rounding) */
-    TL_FIT_CENTER_CROP  /* cut the centred square of side short * size / (size + round(size/7)),
-                           then resize (EfficientNet-Lite's reference) */
+    TL_FIT_STRETCH,    /* to width x height, ignoring the aspect */
+    TL_FIT_SHORT_SIDE, /* resize the short side to `resize`, then cut width x height from the
+                          centre (torchvision's Resize + CenterCrop, their rounding) */
+    TL_FIT_CENTER_CROP /* cut the centred square of side short * width / resize, then resize it to
+                          width x height (EfficientNet's reference, resize = width + 32) */
 } tl_fit;
 
 typedef struct tl_preprocess {
-    int width, height;  /* of the network's input */
+    int width, height; /* of the network's input */
     tl_fit fit;
-    int resize;         /* TL_FIT_SHORT_SIDE */
+    int resize; /* at least width and height; 0 for TL_FIT_STRETCH */
     tl_filter filter;
     bool antialias;
-    bool bgr;           /* channel order of the network's input */
+    bool bgr;              /* channel order of the network's input */
     float mean[3], std[3]; /* of the network's channels: (pixel 0..255 - mean) / std */
 } tl_preprocess;
 
@@ -68,16 +70,17 @@ struct json_t;
 struct json_t *tl_preprocess_to_json(const tl_preprocess *p);
 tl_status tl_preprocess_from_json(const struct json_t *json, tl_preprocess *out);
 
-/* --- augment.c ---------------------------------------------------------------------------------- */
+/* --- augment.c ----------------------------------------------------------------------------------
+ */
 /* All zero: nothing is changed. */
 typedef struct tl_augment {
-    bool flip;        /* left-right, probability 1/2 */
-    float rotation;   /* degrees, uniform in +-rotation */
+    bool flip;              /* left-right, probability 1/2 */
+    float rotation;         /* degrees, uniform in +-rotation */
     float shift_x, shift_y; /* share of width and height, uniform in +- */
-    float shear;      /* degrees, uniform in +-shear, Keras's shear_range */
-    float zoom;       /* factor uniform in [1 - zoom, 1 + zoom], each axis by itself, as Keras */
-    float crop;       /* > 0: random resized crop, smallest share of the area (0.08), aspect 3/4
-                         to 4/3, as torchvision's RandomResizedCrop */
+    float shear;            /* degrees, uniform in +-shear, Keras's shear_range */
+    float zoom; /* factor uniform in [1 - zoom, 1 + zoom], each axis by itself, as Keras */
+    float crop; /* > 0: random resized crop, smallest share of the area (0.08), aspect 3/4
+                   to 4/3, as torchvision's RandomResizedCrop */
     float brightness, contrast; /* factor uniform in [1 - x, 1 + x], as torchvision's ColorJitter */
 } tl_augment;
 
@@ -86,11 +89,13 @@ typedef struct tl_augment {
 tl_status tl_augment_parse(const char *text, tl_augment *out);
 bool tl_augment_active(const tl_augment *a);
 /* Picture to network-sized picture with random changes drawn from `rng`; *out is created.
- * Geometric changes are one affine map with bilinear sampling, edges filled with the nearest pixel. */
+ * Geometric changes are one affine map with bilinear sampling, edges filled with the nearest pixel.
+ */
 tl_status tl_augment_apply(tl_context *ctx, const tl_augment *a, const tl_preprocess *p,
                            const tl_image *in, tl_rng *rng, tl_image *out);
 
-/* --- encode.c ----------------------------------------------------------------------------------- */
+/* --- encode.c -----------------------------------------------------------------------------------
+ */
 /* A JPEG (quality 1..100) in a new block, for thumbnails; the caller frees it with tl_free(). */
 tl_status tl_image_encode_jpeg(tl_context *ctx, const tl_image *in, int quality,
                                unsigned char **data, size_t *size);

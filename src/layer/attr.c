@@ -1,10 +1,11 @@
 /* Attributes as text. The text is part of saved models and of hostile JSON, so reading is strict,
  * and neither direction depends on the locale of the process. */
-#include "layer/op.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/number.h"
+#include "layer/op.h"
 
 /* --- access to the fields of an attribute struct ------------------------------------------------
  */
@@ -59,54 +60,6 @@ static bool is_blank(char c) {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-/* Digits up to the first other character, appended to *value; returns how many there were.
- * Digits beyond a double's precision only scale it, which is all that is asked of a float. */
-static int read_digits(text_range *range, double *value) {
-    int count = 0;
-    for (; range->begin < range->end && is_digit(*range->begin); range->begin++, count++)
-        *value = *value * 10 + (*range->begin - '0');
-    return count;
-}
-
-static bool read_sign(text_range *range) {
-    bool negative = range->begin < range->end && *range->begin == '-';
-    if (range->begin < range->end && (*range->begin == '-' || *range->begin == '+')) range->begin++;
-    return negative;
-}
-
-static bool read_exponent(text_range *range, int *exponent) {
-    if (range->begin == range->end || (*range->begin | 0x20) != 'e') return true;
-    range->begin++;
-    bool negative = read_sign(range);
-    double value = 0;
-    int digits = read_digits(range, &value);
-    *exponent += negative ? -(int)fmin(value, 999) : (int)fmin(value, 999);
-    return digits > 0;
-}
-
-/* A decimal number that fills the whole range. strtod() is no choice: its decimal point follows
- * the locale. Nine significant digits come back as the float they were printed from. */
-static bool read_number(text_range range, bool whole, double *value) {
-    bool negative = read_sign(&range);
-    double mantissa = 0;
-    int exponent = 0;
-    int digits = read_digits(&range, &mantissa);
-    if (!whole) {
-        if (range.begin < range.end && *range.begin == '.') {
-            range.begin++;
-            int fraction = read_digits(&range, &mantissa);
-            digits += fraction;
-            exponent = -fraction;
-        }
-        if (!read_exponent(&range, &exponent)) return false;
-    }
-    if (digits == 0 || range.begin != range.end) return false;
-    double scale = pow(10, exponent < 0 ? -exponent : exponent);
-    double magnitude = exponent < 0 ? mantissa / scale : mantissa * scale;
-    *value = negative ? -magnitude : magnitude;
-    return true;
-}
-
 static tl_status fail_value(const tl_op *op, const tl_attr_spec *spec, text_range text,
                             const char *expected) {
     return tl_fail(TL_INVALID_ARGUMENT, "%s: attribute %s is \"%.*s\", expected %s", op->name,
@@ -157,7 +110,8 @@ static tl_status parse_numbers(const tl_op *op, const tl_attr_spec *spec, text_r
          item.begin = item.end + 1) {
         item.end = memchr(item.begin, ',', (size_t)(text.end - item.begin));
         if (!item.end) item.end = text.end;
-        if (count == wanted || !read_number(item, spec->type != TL_ATTR_FLOAT, &value[count]) ||
+        if (count == wanted || !tl_parse_number(item.begin, item.end, &value[count]) ||
+            (spec->type != TL_ATTR_FLOAT && value[count] != floor(value[count])) ||
             !(value[count] >= spec->min && value[count] <= spec->max))
             return fail_value(op, spec, text, expected);
         count++;

@@ -24,7 +24,7 @@ int64_t tl_shape_channels(const tl_shape *shape);
 
 /* For reductions over rows: they are cut into parts of equal length whose sums are added up in
  * order. */
-enum { TL_MAX_PARTS = 32 };
+enum { TL_MAX_PARTS = 64 };
 typedef struct tl_parts {
     int64_t rows;  /* of a part, the last may have fewer */
     int64_t count; /* of parts, at most TL_MAX_PARTS */

@@ -1,0 +1,87 @@
+/* The only place where stb_image is compiled. All its functions are static, its memory comes from
+ * the context and is limited by a budget.
+ *
+ * The Makefile gives this file two flags of its own: -fwrapv, because stb_image 2.27 lets the DC
+ * prediction of a hostile JPEG overflow an int, and -fno-sanitize=shift, because its bit reader
+ * shifts a zero by more than 31 once a scan has run out of data. Neither touches memory. */
+#include <stdbool.h>
+#include <string.h>
+
+#include "image/codec.h"
+
+/* One decode at a time per thread; set only while stb_image runs. */
+typedef struct decode_scope {
+    tl_context *ctx;
+    size_t left; /* of the budget; what is freed is not given back */
+    bool over_budget;
+} decode_scope;
+
+static _Thread_local decode_scope *scope;
+
+/* Zeroed, so that damaged input never shows what the memory held before. */
+static void *scoped_realloc(void *block, size_t old_size, size_t size) {
+    size_t growth = size > old_size ? size - old_size : 0;
+    if (growth > scope->left) {
+        scope->over_budget = true;
+        return NULL;
+    }
+    unsigned char *moved = tl_realloc(scope->ctx, block, size);
+    if (!moved) return NULL;
+    scope->left -= growth;
+    memset(moved + old_size, 0, growth);
+    return moved;
+}
+
+static void *scoped_alloc(size_t size) {
+    return scoped_realloc(NULL, 0, size);
+}
+
+static void scoped_free(void *block) {
+    tl_free(scope->ctx, block);
+}
+
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_ONLY_JPEG
+#define STBI_ONLY_PNG
+#define STBI_NO_STDIO
+#define STBI_NO_LINEAR
+#define STBI_NO_HDR
+#define STBI_ASSERT(condition) ((void)0)
+#define STBI_MAX_DIMENSIONS TL_IMAGE_MAX_SIDE
+#define STBI_MALLOC(size) scoped_alloc(size)
+#define STBI_REALLOC_SIZED(block, old_size, size) scoped_realloc(block, old_size, size)
+#define STBI_FREE(block) scoped_free(block)
+/* It declares functions that this selection of formats does not have; gcc says so at the end. */
+#pragma GCC diagnostic ignored "-Wunused-function"
+#include <stb_image.h>
+
+static tl_status fail_reason(const tl_encoded *in, const decode_scope *used) {
+    const char *reason = stbi_failure_reason();
+    if (used->over_budget)
+        return tl_fail(TL_LIMIT, "%s: decoding needs more memory than its size allows", in->name);
+    if (reason && strcmp(reason, "outofmem") == 0)
+        return tl_fail(TL_NO_MEMORY, "%s: out of memory while decoding", in->name);
+    return tl_fail(TL_CORRUPT, "%s: its picture data is damaged (%s)", in->name,
+                   reason ? reason : "unreadable");
+}
+
+tl_status tl_stb_decode(const tl_encoded *in, int width, int height, int channels, size_t budget,
+                        unsigned char **pixels) {
+    decode_scope here = {in->ctx, budget, false};
+    scope = &here;
+    int decoded_width = 0, decoded_height = 0, found = 0;
+    stbi__g_failure_reason = NULL;
+    unsigned char *result = stbi_load_from_memory(in->data, (int)in->size, &decoded_width,
+                                                  &decoded_height, &found, channels);
+    scope = NULL;
+    *pixels = NULL;
+    if (!result) return fail_reason(in, &here);
+    if (decoded_width != width || decoded_height != height) {
+        tl_free(in->ctx, result);
+        return tl_fail(TL_CORRUPT, "%s: decodes to %d x %d pixels, its header says %d x %d",
+                       in->name, decoded_width, decoded_height, width, height);
+    }
+    *pixels = result;
+    return TL_OK;
+}

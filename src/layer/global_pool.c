@@ -1,0 +1,158 @@
+/* Average and maximum over all of a picture: [N, H, W, C] to [N, C]. */
+#include <string.h>
+
+#include "layer/ops.h"
+
+enum { BLOCK = 64 }; /* channels at a time */
+
+typedef struct global_job {
+    const tl_op_call *call;
+    int64_t pixels, channels, blocks;
+} global_job;
+
+/* One sample's block of channels. */
+typedef struct global_block {
+    int64_t in, out, count; /* offsets of its first channel; number of channels */
+} global_block;
+
+static tl_status infer(const char *op, const tl_shape *in, tl_op_shapes *out) {
+    char text[TL_SHAPE_TEXT];
+    TL_CHECK(in->rank == 4, TL_SHAPE, "%s: the input is %s, expected [N, H, W, C]", op,
+             tl_shape_text(in, text));
+    out->out = tl_shape_make(2, in->dim[0], in->dim[3]);
+    out->flops = (double)tl_shape_count(in);
+    return TL_OK;
+}
+
+static void run(const tl_op_call *call, tl_task_fn fn) {
+    const tl_shape *in = &call->in[0].shape;
+    int64_t channels = in->dim[3], blocks = (channels + BLOCK - 1) / BLOCK;
+    global_job job = {call, in->dim[1] * in->dim[2], channels, blocks};
+    tl_parallel(call->ctx, in->dim[0] * blocks, fn, &job);
+}
+
+static global_block block_at(const global_job *job, int64_t index) {
+    int64_t sample = index / job->blocks, first = index % job->blocks * BLOCK;
+    int64_t left = job->channels - first;
+    return (global_block){sample * job->pixels * job->channels + first,
+                          sample * job->channels + first, left < BLOCK ? left : BLOCK};
+}
+
+/* --- average
+ * --------------------------------------------------------------------------------------- */
+
+static tl_status infer_avg(const void *attr, int input_count, const tl_shape *in,
+                           tl_op_shapes *out) {
+    (void)attr, (void)input_count;
+    return infer("global_avg_pool", &in[0], out);
+}
+
+static void avg_forward_task(void *arg, int64_t begin, int64_t end) {
+    const global_job *job = arg;
+    for (int64_t index = begin; index < end; index++) {
+        global_block block = block_at(job, index);
+        const float *x = job->call->in[0].data + block.in;
+        double sum[BLOCK] = {0};
+        for (int64_t p = 0; p < job->pixels; p++, x += job->channels)
+            for (int64_t i = 0; i < block.count; i++) sum[i] += (double)x[i];
+        float *y = job->call->out.data + block.out;
+        for (int64_t i = 0; i < block.count; i++) y[i] = (float)(sum[i] / (double)job->pixels);
+    }
+}
+
+static void avg_backward_task(void *arg, int64_t begin, int64_t end) {
+    const global_job *job = arg;
+    float weight = 1.0f / (float)job->pixels;
+    bool add = job->call->grad_add[0];
+    for (int64_t index = begin; index < end; index++) {
+        global_block block = block_at(job, index);
+        const float *dy = job->call->grad_out + block.out;
+        float *dx = job->call->grad_in[0] + block.in;
+        for (int64_t p = 0; p < job->pixels; p++, dx += job->channels)
+            for (int64_t i = 0; i < block.count; i++)
+                dx[i] = add ? dx[i] + dy[i] * weight : dy[i] * weight;
+    }
+}
+
+static void forward_avg(const tl_op_call *call) {
+    run(call, avg_forward_task);
+}
+
+static void backward_avg(const tl_op_call *call) {
+    if (call->grad_in[0]) run(call, avg_backward_task);
+}
+
+const tl_op tl_op_global_avg_pool = {.name = "global_avg_pool",
+                                     .min_inputs = 1,
+                                     .max_inputs = 1,
+                                     .infer = infer_avg,
+                                     .forward = forward_avg,
+                                     .backward = backward_avg};
+
+/* --- maximum: the first of equal values wins
+ * ---------------------------------------------------------- */
+
+static tl_status infer_max(const void *attr, int input_count, const tl_shape *in,
+                           tl_op_shapes *out) {
+    (void)attr, (void)input_count;
+    TL_TRY(infer("global_max_pool", &in[0], out));
+    TL_CHECK(in[0].dim[1] * in[0].dim[2] <= INT32_MAX, TL_LIMIT,
+             "global_max_pool: a picture of more than %d pixels", INT32_MAX);
+    return TL_OK;
+}
+
+/* The winning pixel of each output. */
+static void memory_max(const tl_op_call *call, tl_op_memory *out) {
+    out->saved = (size_t)tl_shape_count(&call->out.shape) * sizeof(int32_t);
+}
+
+static void max_forward_task(void *arg, int64_t begin, int64_t end) {
+    const global_job *job = arg;
+    for (int64_t index = begin; index < end; index++) {
+        global_block block = block_at(job, index);
+        const float *x = job->call->in[0].data + block.in;
+        float best[BLOCK];
+        int32_t winner[BLOCK] = {0};
+        memcpy(best, x, (size_t)block.count * sizeof(float));
+        for (int32_t p = 0; p < job->pixels; p++, x += job->channels)
+            for (int64_t i = 0; i < block.count; i++) {
+                bool wins = (x[i] > best[i]) | (x[i] != x[i]);
+                best[i] = wins ? x[i] : best[i];
+                winner[i] = wins ? p : winner[i];
+            }
+        memcpy(job->call->out.data + block.out, best, (size_t)block.count * sizeof(float));
+        if (job->call->backward_follows)
+            memcpy((int32_t *)job->call->saved + block.out, winner,
+                   (size_t)block.count * sizeof(int32_t));
+    }
+}
+
+static void max_backward_task(void *arg, int64_t begin, int64_t end) {
+    const global_job *job = arg;
+    for (int64_t index = begin; index < end; index++) {
+        global_block block = block_at(job, index);
+        const float *dy = job->call->grad_out + block.out;
+        const int32_t *winner = (const int32_t *)job->call->saved + block.out;
+        float *dx = job->call->grad_in[0] + block.in;
+        if (!job->call->grad_add[0])
+            for (int64_t p = 0; p < job->pixels; p++)
+                memset(dx + p * job->channels, 0, (size_t)block.count * sizeof(float));
+        for (int64_t i = 0; i < block.count; i++) dx[winner[i] * job->channels + i] += dy[i];
+    }
+}
+
+static void forward_max(const tl_op_call *call) {
+    run(call, max_forward_task);
+}
+
+static void backward_max(const tl_op_call *call) {
+    if (call->grad_in[0]) run(call, max_backward_task);
+}
+
+const tl_op tl_op_global_max_pool = {.name = "global_max_pool",
+                                     .min_inputs = 1,
+                                     .max_inputs = 1,
+                                     .infer = infer_max,
+                                     .memory = memory_max,
+                                     .forward = forward_max,
+                                     .backward = backward_max};
