@@ -3,6 +3,8 @@
 #include <string.h>
 
 static const tl_op *const all_ops[] = {&tl_op_input,
+                                       &tl_op_conv2d,
+                                       &tl_op_dense,
                                        &tl_op_batch_norm,
                                        &tl_op_max_pool,
                                        &tl_op_avg_pool,
