@@ -1,0 +1,223 @@
+/* test_kernelcheck --bench [ISA] [THREADS] [FILTER]: layers of real networks, each timed in turn
+ * with a loop of nothing but multiply-adds, so that a noisy machine slows both. Prints the best of
+ * several runs as GFLOP/s and as a share of that ceiling. */
+#ifndef TL_TESTS_KERNELBENCH_H
+#define TL_TESTS_KERNELBENCH_H
+
+#include "support.h"
+
+#include <time.h>
+
+#include "compute/conv.h"
+
+static inline double bench_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+typedef struct bench_layer {
+    const char *name;
+    int n, size, ic, oc, kernel, stride, groups;
+} bench_layer;
+
+static const bench_layer bench_layers[] = {
+    {"resnet50 stem 7x7/2", 1, 224, 3, 64, 7, 2, 1},
+    {"resnet50 56 1x1 64-64", 1, 56, 64, 64, 1, 1, 1},
+    {"resnet50 56 1x1 64-256", 1, 56, 64, 256, 1, 1, 1},
+    {"resnet50 56 1x1 256-64", 1, 56, 256, 64, 1, 1, 1},
+    {"resnet50 56 3x3 64", 1, 56, 64, 64, 3, 1, 1},
+    {"resnet50 56 3x3/2 128", 1, 56, 128, 128, 3, 2, 1},
+    {"resnet50 28 1x1 512-128", 1, 28, 512, 128, 1, 1, 1},
+    {"resnet50 28 1x1 128-512", 1, 28, 128, 512, 1, 1, 1},
+    {"resnet50 28 3x3 128", 1, 28, 128, 128, 3, 1, 1},
+    {"resnet50 14 1x1 1024-256", 1, 14, 1024, 256, 1, 1, 1},
+    {"resnet50 14 1x1 256-1024", 1, 14, 256, 1024, 1, 1, 1},
+    {"resnet50 14 3x3 256", 1, 14, 256, 256, 3, 1, 1},
+    {"resnet50 14 1x1/2 1024-2048", 1, 14, 1024, 2048, 1, 2, 1},
+    {"resnet50 7 1x1 2048-512", 1, 7, 2048, 512, 1, 1, 1},
+    {"resnet50 7 1x1 512-2048", 1, 7, 512, 2048, 1, 1, 1},
+    {"resnet50 7 3x3 512", 1, 7, 512, 512, 3, 1, 1},
+    {"vgg16 224 3x3 3-64", 1, 224, 3, 64, 3, 1, 1},
+    {"vgg16 224 3x3 64", 1, 224, 64, 64, 3, 1, 1},
+    {"vgg16 112 3x3 128", 1, 112, 128, 128, 3, 1, 1},
+    {"vgg16 56 3x3 256", 1, 56, 256, 256, 3, 1, 1},
+    {"vgg16 28 3x3 512", 1, 28, 512, 512, 3, 1, 1},
+    {"vgg16 dense 25088-4096", 1, 1, 25088, 4096, 1, 1, 1},
+    {"lite0 stem 3x3/2", 1, 224, 3, 32, 3, 2, 1},
+    {"lite0 112 dw3x3 32", 1, 112, 32, 32, 3, 1, 32},
+    {"lite0 112 1x1 32-16", 1, 112, 32, 16, 1, 1, 1},
+    {"lite0 112 1x1 16-96", 1, 112, 16, 96, 1, 1, 1},
+    {"lite0 112 dw3x3/2 96", 1, 112, 96, 96, 3, 2, 96},
+    {"lite0 56 1x1 96-24", 1, 56, 96, 24, 1, 1, 1},
+    {"lite0 56 1x1 24-144", 1, 56, 24, 144, 1, 1, 1},
+    {"lite0 56 dw5x5/2 144", 1, 56, 144, 144, 5, 2, 144},
+    {"lite0 28 1x1 144-40", 1, 28, 144, 40, 1, 1, 1},
+    {"lite0 28 dw5x5 240", 1, 28, 240, 240, 5, 1, 240},
+    {"lite0 14 dw5x5 480", 1, 14, 480, 480, 5, 1, 480},
+    {"lite0 14 1x1 480-112", 1, 14, 480, 112, 1, 1, 1},
+    {"lite0 14 dw5x5 672", 1, 14, 672, 672, 5, 1, 672},
+    {"lite0 7 dw5x5 1152", 1, 7, 1152, 1152, 5, 1, 1152},
+    {"lite0 7 1x1 1152-192", 1, 7, 1152, 192, 1, 1, 1},
+    {"lite0 7 1x1 192-1152", 1, 7, 192, 1152, 1, 1, 1},
+    {"lite0 7 1x1 320-1280", 1, 7, 320, 1280, 1, 1, 1},
+};
+
+static inline tl_conv bench_conv(const bench_layer *layer, int n) {
+    int64_t pad = layer->kernel / 2;
+    int64_t out = (layer->size + 2 * pad - layer->kernel) / layer->stride + 1;
+    return (tl_conv){.n = n,
+                     .h = layer->size,
+                     .w = layer->size,
+                     .ic = layer->ic,
+                     .oh = out,
+                     .ow = out,
+                     .oc = layer->oc,
+                     .kh = layer->kernel,
+                     .kw = layer->kernel,
+                     .stride_h = layer->stride,
+                     .stride_w = layer->stride,
+                     .dilation_h = 1,
+                     .dilation_w = 1,
+                     .pad_top = (int)pad,
+                     .pad_left = (int)pad,
+                     .groups = layer->groups};
+}
+
+/* The ceiling: the tile on operands that never leave the first-level cache. */
+typedef struct bench_ceiling {
+    const struct tl_kernels *kernels;
+    const float **a;
+    float *b, *c;
+    int64_t *c_row;
+} bench_ceiling;
+
+enum { CEILING_K = 64, CEILING_CALLS = 400 };
+
+static inline void bench_ceiling_task(void *arg, int64_t begin, int64_t end) {
+    const bench_ceiling *ceiling = arg;
+    for (int64_t slot = begin; slot < end; slot++) {
+        for (int i = 0; i < CEILING_CALLS; i++) {
+            tl_gemm_tile t = {.taps = 8,
+                              .k = CEILING_K,
+                              .a = ceiling->a,
+                              .a_step = 1,
+                              .b = ceiling->b,
+                              .b_step = ceiling->kernels->nr,
+                              .c = ceiling->c + slot * 4096,
+                              .c_row = ceiling->c_row};
+            ceiling->kernels->gemm_tile(&t, ceiling->kernels->mr, ceiling->kernels->nr);
+        }
+    }
+}
+
+static inline double bench_ceiling_gflops(tl_context *ctx, const bench_ceiling *ceiling) {
+    int threads = tl_context_threads(ctx);
+    double start = bench_now();
+    tl_parallel(ctx, threads, bench_ceiling_task, (void *)(uintptr_t)ceiling);
+    double seconds = bench_now() - start;
+    return 2e-9 * threads * CEILING_CALLS * 8.0 * CEILING_K * ceiling->kernels->mr *
+           ceiling->kernels->nr / seconds;
+}
+
+static inline bench_ceiling bench_make_ceiling(const struct tl_kernels *kernels, int threads) {
+    bench_ceiling c = {.kernels = kernels};
+    float *row = calloc((size_t)kernels->mr * CEILING_K, sizeof(float));
+    c.a = calloc((size_t)kernels->mr * 8, sizeof(float *));
+    c.c_row = calloc((size_t)kernels->mr, sizeof(int64_t));
+    for (int i = 0; i < kernels->mr * 8; i++) c.a[i] = row + i % kernels->mr * CEILING_K;
+    for (int i = 0; i < kernels->mr; i++) c.c_row[i] = i * kernels->nr;
+    c.b = aligned_alloc(64, (size_t)kernels->nr * CEILING_K * sizeof(float));
+    memset(c.b, 0, (size_t)kernels->nr * CEILING_K * sizeof(float));
+    c.c = calloc((size_t)threads * 4096, sizeof(float));
+    return c;
+}
+
+typedef struct bench_buffers {
+    float *x, *w, *packed, *y, *dx, *dw, *work;
+} bench_buffers;
+
+static inline float *bench_floats(size_t count) {
+    float *p = aligned_alloc(64, (count + 31) / 16 * 16 * sizeof(float));
+    uint64_t seed = count;
+    for (size_t i = 0; i < count; i++) p[i] = support_random(&seed);
+    return p;
+}
+
+static inline void bench_pass(tl_context *ctx, const tl_conv *c, const bench_buffers *b, int pass) {
+    tl_epilogue e = {.act = TL_ACT_RELU};
+    if (pass == 0) tl_conv_forward(ctx, c, b->x, b->packed, &e, b->y, b->work);
+    if (pass == 1) tl_conv_backward_data(ctx, c, b->y, b->w, false, b->dx, b->work);
+    if (pass == 2) tl_conv_backward_weights(ctx, c, b->x, b->y, b->dw, NULL, b->work);
+    if (pass == 3) tl_conv_pack(ctx, c, b->w, NULL, b->packed);
+}
+
+static inline void bench_one(tl_context *ctx, const bench_layer *layer, int n,
+                             const bench_ceiling *ceiling) {
+    tl_conv c = bench_conv(layer, n);
+    size_t xs = (size_t)(c.n * c.h * c.w * c.ic), ys = (size_t)(c.n * c.oh * c.ow * c.oc);
+    size_t ws = (size_t)(c.oc * c.kh * c.kw * c.ic / c.groups), work = 0;
+    for (int pass = 0; pass < 3; pass++) {
+        size_t size = tl_conv_work(ctx, &c, (tl_conv_pass)pass);
+        if (size > work) work = size;
+    }
+    bench_buffers b = {
+        bench_floats(xs),  bench_floats(ws), bench_floats(tl_conv_packed_size(ctx, &c)),
+        bench_floats(ys),  bench_floats(xs), bench_floats(ws),
+        bench_floats(work)};
+    tl_conv_pack(ctx, &c, b.w, NULL, b.packed);
+    double flop = 2.0 * (double)ys * (double)ws / (double)c.oc, best[4], top = 0.0;
+    for (int pass = 0; pass < 4; pass++) {
+        best[pass] = 1e30;
+        double begin = bench_now();
+        for (int run = 0; run < 40 && (run < 4 || bench_now() - begin < 0.15); run++) {
+            double start = bench_now();
+            bench_pass(ctx, &c, &b, pass);
+            double seconds = bench_now() - start;
+            if (seconds < best[pass]) best[pass] = seconds;
+            double gflops = bench_ceiling_gflops(ctx, ceiling);
+            if (gflops > top) top = gflops;
+        }
+    }
+    printf("%-28s n=%-3d", layer->name, n);
+    for (int pass = 0; pass < 3; pass++)
+        printf(" %9.3f ms %6.1f %3.0f%%", best[pass] * 1e3, flop * 1e-9 / best[pass],
+               flop * 1e-7 / best[pass] / top);
+    printf(" pack %7.3f ms\n", best[3] * 1e3);
+    fflush(stdout);
+    float *all[] = {b.x, b.w, b.packed, b.y, b.dx, b.dw, b.work};
+    for (size_t i = 0; i < 7; i++) free(all[i]);
+}
+
+static inline int bench(int argc, char **argv) {
+    tl_context_options options;
+    tl_context_options_init(&options, sizeof options);
+    options.isa = argc > 0 ? argv[0] : NULL;
+    options.threads = argc > 1 ? atoi(argv[1]) : 1;
+    const char *filter = argc > 2 ? argv[2] : "";
+    tl_context *ctx = NULL;
+    if (tl_context_create(&options, &ctx) != TL_OK) {
+        fprintf(stderr, "%s\n", tl_last_error());
+        return 2;
+    }
+    bench_ceiling ceiling = bench_make_ceiling(tl_context_kernels(ctx), options.threads);
+    for (int i = 0; i < 5; i++) (void)bench_ceiling_gflops(ctx, &ceiling);
+    printf("%s, %d threads, ceiling %.1f GFLOP/s\n", tl_context_isa(ctx), options.threads,
+           bench_ceiling_gflops(ctx, &ceiling));
+    printf("%-34s forward                    backward data              backward weights\n", "");
+    const int batches[2] = {1, 16};
+    for (int b = 0; b < 2; b++) {
+        for (size_t i = 0; i < sizeof bench_layers / sizeof bench_layers[0]; i++) {
+            if (strstr(bench_layers[i].name, filter))
+                bench_one(ctx, &bench_layers[i], batches[b], &ceiling);
+        }
+    }
+    free(ceiling.a);
+    free(ceiling.b);
+    free(ceiling.c);
+    free(ceiling.c_row);
+    tl_context_free(ctx);
+    return 0;
+}
+
+#endif

@@ -1,0 +1,448 @@
+/* Every kernel of every instruction set that this machine offers: the tile and the depthwise rows
+ * against sums in float64, the rest against the reference, over seeded odd shapes in buffers that
+ * notice a stray access. `--bench` times the same kernels instead; see kernelbench.h. */
+#include "kernelcheck.h"
+
+#include "kernelbench.h"
+#include "ref/ref.h"
+
+enum { MAX_TABLES = 8, MAX_ROWS = 16, MAX_TAPS = 5 };
+
+typedef void (*check_fn)(const struct tl_kernels *kernels, uint64_t *seed, worst *w);
+
+static void check_tables(const char *what, check_fn check, int rounds) {
+    const struct tl_kernels *tables[MAX_TABLES];
+    int count = tl_kernels_available(tables, MAX_TABLES);
+    for (int i = 0; i < count; i++) {
+        worst w = {0};
+        uint64_t seed = 11;
+        for (int round = 0; round < rounds; round++) check(tables[i], &seed, &w);
+        worst_report(&w, tables[i]->name, what);
+    }
+}
+
+/* What an epilogue adds to a sum and makes of it. */
+static void compare_epilogue(worst *w, float got, exact sum, const float *before, const float *bias,
+                             const float *residual, tl_act act) {
+    if (before) exact_add(&sum, (double)*before);
+    if (bias) exact_add(&sum, (double)*bias);
+    if (residual) exact_add(&sum, (double)*residual);
+    double want = (double)tl_ref_act(act, (float)sum.value);
+    worst_compare(w, (double)got, want, 1.2 * exact_bound(&sum) + 1e-6 * fabs(want));
+}
+
+/* --- the tile ------------------------------------------------------------------------------- */
+
+static void compare_tile(const tl_gemm_tile *t, const float *before, int mr, int rows, int columns,
+                         worst *w) {
+    for (int i = 0; i < rows; i++) {
+        for (int j = 0; j < columns; j++) {
+            exact sum = {0};
+            for (int64_t r = 0; r < t->taps; r++) {
+                const float *a = t->a[r * mr + i] + t->a_offset;
+                const float *b = t->b + r * t->b_tap + j;
+                for (int64_t k = 0; k < t->k; k++)
+                    exact_add(&sum, (double)a[k * t->a_step] * (double)b[k * t->b_step]);
+            }
+            int64_t at = t->c_row[i] + j;
+            compare_epilogue(w, t->c[at], sum, t->accumulate ? before + at : NULL,
+                             t->bias ? t->bias + j : NULL, t->residual ? t->residual + at : NULL,
+                             t->act);
+        }
+    }
+}
+
+static void check_tile_of(const struct tl_kernels *kernels, int rows, int columns, uint64_t *seed,
+                          worst *w) {
+    int mr = kernels->mr, width = columns > kernels->nr_narrow ? kernels->nr : kernels->nr_narrow;
+    tl_gemm_tile t = {.taps = random_between(seed, 0, MAX_TAPS),
+                      .k = random_between(seed, 1, 40),
+                      .a_offset = random_between(seed, 0, 3),
+                      .a_step = random_between(seed, 0, 1) ? 1 : rows,
+                      .b_step = width + random_between(seed, 0, 3),
+                      .accumulate = random_between(seed, 0, 1),
+                      .act = (tl_act)random_between(seed, 0, 5)};
+    t.b_tap = t.k * t.b_step + random_between(seed, 0, 5);
+    size_t taps = (size_t)t.taps;
+    /* Row i of a tap: k values a_step apart, all rows of all taps one after the other. */
+    size_t row = (size_t)(t.a_offset + (t.k - 1) * t.a_step + 1);
+    guarded a = guarded_random(taps * (size_t)rows * row + 1, seed);
+    size_t panel = taps ? (taps - 1) * (size_t)t.b_tap + (size_t)((t.k - 1) * t.b_step + width) : 1;
+    guarded b = guarded_random(panel, seed);
+    int64_t c_step = columns + random_between(seed, 0, 4);
+    guarded c = guarded_random((size_t)((rows - 1) * c_step + columns), seed);
+    guarded before = guarded_copy(&c), residual = guarded_random(c.count, seed);
+    guarded bias = guarded_random((size_t)columns, seed);
+    const float *pointers[MAX_TAPS * MAX_ROWS] = {0};
+    int64_t c_row[MAX_ROWS];
+    for (int i = 0; i < rows; i++) {
+        c_row[i] = (rows - 1 - i) * c_step; /* rows may lie in any order */
+        for (size_t r = 0; r < taps; r++)
+            pointers[r * (size_t)mr + (size_t)i] = a.data + (r * (size_t)rows + (size_t)i) * row;
+    }
+    t.a = pointers;
+    t.b = b.data;
+    t.c = c.data;
+    t.c_row = c_row;
+    if (random_between(seed, 0, 1)) t.bias = bias.data;
+    if (random_between(seed, 0, 1)) t.residual = residual.data;
+    kernels->gemm_tile(&t, rows, columns);
+    compare_tile(&t, before.data, mr, rows, columns, w);
+    for (int i = 0; i + 1 < rows; i++) /* between the rows nothing was written */
+        assert_memory_equal(c.data + i * c_step + columns, before.data + i * c_step + columns,
+                            (size_t)(c_step - columns) * sizeof(float));
+    guarded *all[] = {&a, &b, &c, &before, &residual, &bias};
+    for (int i = 0; i < 6; i++) guarded_free(all[i]);
+}
+
+static void check_tiles(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    assert_true(kernels->mr <= MAX_ROWS);
+    for (int rows = 1; rows <= kernels->mr; rows++) {
+        for (int columns = 1; columns <= kernels->nr; columns++)
+            check_tile_of(kernels, rows, columns, seed, w);
+    }
+}
+
+static void test_gemm_tile(void **state) {
+    (void)state;
+    check_tables("gemm_tile", check_tiles, 4);
+}
+
+/* --- depthwise ------------------------------------------------------------------------------ */
+
+/* A geometry that both the row and its gradient understand. */
+typedef struct row_shape {
+    int kh, kw;
+    int64_t x_step, x_tap, pixels, c, y_step, w_tap, w_row;
+    size_t x_row; /* floats of one input row */
+} row_shape;
+
+static row_shape random_row(uint64_t *seed) {
+    row_shape s = {.kh = random_between(seed, 1, MAX_TAPS), .c = random_between(seed, 1, 40)};
+    s.kw = random_between(seed, 0, 1) ? s.kh : random_between(seed, 1, MAX_TAPS + 2);
+    s.pixels = random_between(seed, 1, 19);
+    s.x_tap = s.c * random_between(seed, 1, 2);
+    s.x_step = random_between(seed, 0, 2) ? s.x_tap * random_between(seed, 1, 2) : s.c * 3;
+    s.y_step = s.c * random_between(seed, 1, 2);
+    s.w_tap = s.c + random_between(seed, 0, 3);
+    s.w_row = s.kw * s.w_tap;
+    s.x_row = (size_t)((s.pixels - 1) * s.x_step + (s.kw - 1) * s.x_tap + s.c);
+    return s;
+}
+
+/* The rows overlap in no way, so that one buffer serves each. */
+static void set_rows(const row_shape *s, const guarded *x, const float **rows) {
+    for (int i = 0; i < s->kh; i++) rows[i] = x->data + (size_t)(s->kh - 1 - i) * s->x_row;
+}
+
+static void compare_row(const tl_depthwise_row *d, const float *before, worst *w) {
+    for (int64_t p = 0; p < d->pixels; p++) {
+        for (int64_t c = 0; c < d->c; c++) {
+            exact sum = {0};
+            for (int i = 0; i < d->kh; i++) {
+                for (int j = 0; j < d->kw; j++)
+                    exact_add(&sum, (double)d->x[i][p * d->x_step + j * d->x_tap + c] *
+                                        (double)d->w[i * d->w_row + j * d->w_tap + c]);
+            }
+            int64_t at = p * d->y_step + c;
+            compare_epilogue(w, d->y[at], sum, d->accumulate ? before + at : NULL,
+                             d->bias ? d->bias + c : NULL, d->residual ? d->residual + at : NULL,
+                             d->act);
+        }
+    }
+}
+
+static void check_depthwise_row(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    row_shape s = random_row(seed);
+    guarded x = guarded_random((size_t)s.kh * s.x_row, seed);
+    guarded weights = guarded_random((size_t)(s.kh * s.w_row - s.w_tap + s.c), seed);
+    guarded y = guarded_random((size_t)((s.pixels - 1) * s.y_step + s.c), seed);
+    guarded before = guarded_copy(&y), residual = guarded_random(y.count, seed);
+    guarded bias = guarded_random((size_t)s.c, seed);
+    const float *rows[MAX_TAPS];
+    set_rows(&s, &x, rows);
+    tl_depthwise_row d = {.kh = s.kh,
+                          .kw = s.kw,
+                          .x = rows,
+                          .x_step = s.x_step,
+                          .x_tap = s.x_tap,
+                          .w = weights.data,
+                          .w_row = s.w_row,
+                          .w_tap = s.w_tap,
+                          .y = y.data,
+                          .y_step = s.y_step,
+                          .pixels = s.pixels,
+                          .c = s.c,
+                          .accumulate = random_between(seed, 0, 1),
+                          .bias = random_between(seed, 0, 1) ? bias.data : NULL,
+                          .residual = random_between(seed, 0, 1) ? residual.data : NULL,
+                          .act = (tl_act)random_between(seed, 0, 5)};
+    kernels->depthwise_row(&d);
+    compare_row(&d, before.data, w);
+    guarded *all[] = {&x, &weights, &y, &before, &residual, &bias};
+    for (int i = 0; i < 6; i++) guarded_free(all[i]);
+}
+
+static void test_depthwise_row(void **state) {
+    (void)state;
+    check_tables("depthwise_row", check_depthwise_row, 600);
+}
+
+static void check_depthwise_grad(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    row_shape s = random_row(seed);
+    guarded x = guarded_random((size_t)s.kh * s.x_row, seed);
+    guarded dw = guarded_random((size_t)(s.kh * s.w_row - s.w_tap + s.c), seed);
+    guarded dy = guarded_random((size_t)((s.pixels - 1) * s.y_step + s.c), seed);
+    guarded before = guarded_copy(&dw);
+    const float *rows[MAX_TAPS];
+    set_rows(&s, &x, rows);
+    tl_depthwise_grad g = {.kh = s.kh,
+                           .kw = s.kw,
+                           .x = rows,
+                           .x_step = s.x_step,
+                           .x_tap = s.x_tap,
+                           .dy = dy.data,
+                           .dy_step = s.y_step,
+                           .dw = dw.data,
+                           .dw_row = s.w_row,
+                           .dw_tap = s.w_tap,
+                           .pixels = s.pixels,
+                           .c = s.c};
+    kernels->depthwise_grad(&g);
+    for (int i = 0; i < s.kh * s.kw; i++) {
+        for (int64_t c = 0; c < s.c; c++) {
+            int64_t at = i / s.kw * s.w_row + i % s.kw * s.w_tap + c;
+            const float *from = rows[i / s.kw] + i % s.kw * s.x_tap + c;
+            exact sum = {0};
+            exact_add(&sum, (double)before.data[at]);
+            for (int64_t p = 0; p < s.pixels; p++)
+                exact_add(&sum, (double)dy.data[p * s.y_step + c] * (double)from[p * s.x_step]);
+            worst_compare(w, (double)dw.data[at], sum.value, exact_bound(&sum));
+        }
+    }
+    guarded *all[] = {&x, &dw, &dy, &before};
+    for (int i = 0; i < 4; i++) guarded_free(all[i]);
+}
+
+static void test_depthwise_grad(void **state) {
+    (void)state;
+    check_tables("depthwise_grad", check_depthwise_grad, 600);
+}
+
+/* --- element-wise --------------------------------------------------------------------------- */
+
+/* Results that need not be bit-equal to the reference: the exponential has its own polynomial. */
+static void compare_floats(worst *w, const guarded *got, const guarded *want) {
+    for (size_t i = 0; i < got->count; i++) {
+        double expected = (double)want->data[i];
+        worst_compare(w, (double)got->data[i], expected, 4e-7 * (1.0 + fabs(expected)));
+    }
+}
+
+/* Five operands of one length, of which two are results. */
+typedef struct operands {
+    guarded a, b, c, got, want;
+} operands;
+
+static operands make_operands(size_t n, uint64_t *seed) {
+    operands o = {
+        .a = guarded_random(n, seed), .b = guarded_random(n, seed), .c = guarded_random(n, seed)};
+    for (size_t i = 0; i < n; i++) o.a.data[i] *= 9.0f; /* past every bend of an activation */
+    o.got = guarded_random(n, seed);
+    o.want = guarded_copy(&o.got);
+    return o;
+}
+
+static void finish_operands(operands *o, worst *w) {
+    compare_floats(w, &o->got, &o->want);
+    guarded *all[] = {&o->a, &o->b, &o->c, &o->got, &o->want};
+    for (int i = 0; i < 5; i++) guarded_free(all[i]);
+}
+
+static void check_act(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    for (int act = 0; act <= TL_ACT_HARD_SWISH; act++) {
+        int64_t n = random_between(seed, 1, 150);
+        operands o = make_operands((size_t)n, seed);
+        bool add = random_between(seed, 0, 1);
+        kernels->act_backward((tl_act)act, o.a.data, o.b.data, add, o.got.data, n);
+        tl_ref_act_backward((tl_act)act, o.a.data, o.b.data, add, o.want.data, n);
+        compare_floats(w, &o.got, &o.want);
+        kernels->act_forward((tl_act)act, o.a.data, o.got.data, n);
+        tl_ref_act_forward((tl_act)act, o.a.data, o.want.data, n);
+        compare_floats(w, &o.got, &o.want);
+        kernels->act_forward((tl_act)act, o.a.data, o.a.data, n); /* in place */
+        assert_memory_equal(o.a.data, o.got.data, (size_t)n * sizeof(float));
+        finish_operands(&o, w);
+    }
+}
+
+static void test_activations(void **state) {
+    (void)state;
+    check_tables("activations", check_act, 60);
+}
+
+/* A diverged network must not come out healthy. */
+static void check_nan(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    (void)seed;
+    for (int act = 0; act <= TL_ACT_HARD_SWISH; act++) {
+        float x[19], y[19], one = 1.0f, zero[19] = {0};
+        for (int i = 0; i < 19; i++) x[i] = NAN;
+        kernels->act_forward((tl_act)act, x, y, 19);
+        for (int i = 0; i < 19; i++) assert_true(isnan(y[i]));
+        const float *a[1] = {x};
+        int64_t c_row[1] = {0};
+        float b[64] = {0};
+        tl_gemm_tile t = {.taps = 1,
+                          .k = 1,
+                          .a = a,
+                          .a_step = 1,
+                          .b = b,
+                          .b_step = 64,
+                          .c = y,
+                          .c_row = c_row,
+                          .act = (tl_act)act};
+        kernels->gemm_tile(&t, 1, 3);
+        for (int i = 0; i < 3; i++) assert_true(isnan(y[i]));
+        tl_depthwise_row d = {
+            .kh = 1, .kw = 1, .x = a, .w = zero, .y = y, .pixels = 1, .c = 19, .act = (tl_act)act};
+        kernels->depthwise_row(&d);
+        for (int i = 0; i < 19; i++) assert_true(isnan(y[i]));
+        worst_compare(w, 1.0, (double)one, 1.0);
+    }
+}
+
+static void test_nan_stays(void **state) {
+    (void)state;
+    check_tables("NaN stays NaN", check_nan, 1);
+}
+
+static void check_arithmetic(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    int64_t n = random_between(seed, 1, 150);
+    operands o = make_operands((size_t)n, seed);
+    kernels->mul_add(o.a.data, o.b.data, o.got.data, n);
+    tl_ref_mul_add(o.a.data, o.b.data, o.want.data, n);
+    compare_floats(w, &o.got, &o.want);
+    kernels->add(o.a.data, o.b.data, o.got.data, n);
+    tl_ref_add(o.a.data, o.b.data, o.want.data, n);
+    compare_floats(w, &o.got, &o.want);
+    kernels->mul(o.a.data, o.b.data, o.got.data, n);
+    tl_ref_mul(o.a.data, o.b.data, o.want.data, n);
+    finish_operands(&o, w);
+}
+
+static void check_channels(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    int64_t rows = random_between(seed, 1, 9), c = random_between(seed, 1, 50);
+    operands o = make_operands((size_t)(rows * c), seed);
+    guarded p = guarded_random((size_t)c, seed), q = guarded_random((size_t)c, seed),
+            r = guarded_random((size_t)c, seed);
+    bool add = random_between(seed, 0, 1);
+    tl_act act = (tl_act)random_between(seed, 0, 5);
+    kernels->affine3(o.a.data, o.b.data, p.data, q.data, r.data, add, o.got.data, rows, c);
+    tl_ref_affine3(o.a.data, o.b.data, p.data, q.data, r.data, add, o.want.data, rows, c);
+    compare_floats(w, &o.got, &o.want);
+    kernels->scale_shift(o.a.data, p.data, q.data, act, o.got.data, rows, c);
+    tl_ref_scale_shift(o.a.data, p.data, q.data, act, o.want.data, rows, c);
+    finish_operands(&o, w);
+    guarded_free(&p);
+    guarded_free(&q);
+    guarded_free(&r);
+}
+
+static void compare_sums(worst *w, const double *got, const double *want, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        worst_compare(w, got[i], want[i], 1e-12 * (1.0 + fabs(want[i])));
+}
+
+static void check_moments(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    enum { MAX_C = 50 };
+    int64_t rows = random_between(seed, 1, 9), c = random_between(seed, 1, MAX_C);
+    guarded x = guarded_random((size_t)(rows * c), seed), dy = guarded_random(x.count, seed);
+    guarded center = guarded_random((size_t)c, seed);
+    const float *from = random_between(seed, 0, 1) ? center.data : NULL;
+    double got[2][MAX_C] = {{0}}, want[2][MAX_C] = {{0}};
+    kernels->moments(x.data, from, got[0], got[1], rows, c);
+    tl_ref_moments(x.data, from, want[0], want[1], rows, c);
+    compare_sums(w, got[0], want[0], c);
+    compare_sums(w, got[1], want[1], c);
+    kernels->moments_backward(x.data, dy.data, center.data, got[0], got[1], rows, c);
+    tl_ref_moments_backward(x.data, dy.data, center.data, want[0], want[1], rows, c);
+    compare_sums(w, got[0], want[0], c);
+    compare_sums(w, got[1], want[1], c);
+    guarded_free(&x);
+    guarded_free(&dy);
+    guarded_free(&center);
+}
+
+static void test_elementwise(void **state) {
+    (void)state;
+    check_tables("add, mul, mul_add", check_arithmetic, 200);
+    check_tables("scale_shift, affine3", check_channels, 200);
+    check_tables("moments", check_moments, 200);
+}
+
+/* --- optimisers ----------------------------------------------------------------------------- */
+
+static tl_update random_update(uint64_t *seed) {
+    return (tl_update){.lr = 0.01f,
+                       .momentum = random_between(seed, 0, 1) ? 0.9f : 0.0f,
+                       .beta1 = 0.9,
+                       .beta2 = 0.999,
+                       .epsilon = 1e-7f,
+                       .decay = random_between(seed, 0, 1) ? 0.01f : 0.0f,
+                       .shrink = random_between(seed, 0, 1) ? 0.01f : 0.0f,
+                       .correction2 = 0.3f,
+                       .nesterov = random_between(seed, 0, 1),
+                       .keras = random_between(seed, 0, 1),
+                       .centered = random_between(seed, 0, 1)};
+}
+
+/* States of an optimiser: results, beside the weights. */
+enum { STATES = 3 };
+
+static void check_optimizers(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    const struct tl_kernels *tables[2] = {kernels, &tl_kernels_ref};
+    for (int which = 0; which < 3; which++) {
+        int64_t n = random_between(seed, 1, 150);
+        tl_update u = random_update(seed);
+        guarded g = guarded_random((size_t)n, seed), weights[2], states[2][STATES];
+        uint64_t start = *seed;
+        for (int t = 0; t < 2; t++) {
+            *seed = start;
+            weights[t] = guarded_random((size_t)n, seed);
+            for (int s = 0; s < STATES; s++) {
+                states[t][s] = guarded_random((size_t)n, seed);
+                for (int64_t i = 0; i < n; i++)
+                    states[t][s].data[i] = s ? fabsf(states[t][s].data[i]) : states[t][s].data[i];
+            }
+            float *m = states[t][0].data, *v = states[t][1].data, *more = states[t][2].data;
+            if (which == 0) tables[t]->sgd(&u, weights[t].data, g.data, m, n);
+            if (which == 1) tables[t]->adam(&u, weights[t].data, g.data, m, v, n);
+            if (which == 2) tables[t]->rmsprop(&u, weights[t].data, g.data, v, m, more, n);
+        }
+        compare_floats(w, &weights[0], &weights[1]);
+        for (int s = 0; s < STATES; s++) {
+            compare_floats(w, &states[0][s], &states[1][s]);
+            guarded_free(&states[0][s]);
+            guarded_free(&states[1][s]);
+        }
+        guarded_free(&g);
+        guarded_free(&weights[0]);
+        guarded_free(&weights[1]);
+    }
+}
+
+static void test_optimizers(void **state) {
+    (void)state;
+    check_tables("sgd, adam, rmsprop", check_optimizers, 200);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench(argc - 2, argv + 2);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gemm_tile),      cmocka_unit_test(test_depthwise_row),
+        cmocka_unit_test(test_depthwise_grad), cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_nan_stays),      cmocka_unit_test(test_elementwise),
+        cmocka_unit_test(test_optimizers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
