@@ -87,6 +87,12 @@ void *tl_realloc(tl_context *ctx, void *block, size_t size) {
     return moved;
 }
 
+size_t tl_memory_left(const tl_context *ctx) {
+    if (!ctx->memory_limit) return SIZE_MAX;
+    size_t current = atomic_load(&ctx->memory_current);
+    return ctx->memory_limit > current ? ctx->memory_limit - current : 0;
+}
+
 char *tl_strdup(tl_context *ctx, const char *text) {
     size_t size = strlen(text) + 1;
     char *copy = tl_alloc(ctx, size);

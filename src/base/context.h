@@ -22,6 +22,8 @@ void *tl_alloc_array(tl_context *ctx, size_t count, size_t size);
 /* Keeps the content up to the smaller size; on failure the old block is untouched. */
 void *tl_realloc(tl_context *ctx, void *block, size_t size);
 void tl_free(tl_context *ctx, void *block); /* NULL is allowed */
+/* Bytes that the context's limit still allows; SIZE_MAX when it has none. */
+size_t tl_memory_left(const tl_context *ctx);
 char *tl_strdup(tl_context *ctx, const char *text);
 /* printf into a new block; NULL when memory is out. */
 char *tl_format(tl_context *ctx, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -8,6 +8,9 @@
 
 #include "layer/op.h"
 
+/* More nodes than any published classifier has; bounds what a hostile description can cost. */
+enum { TL_MAX_NODES = 4096 };
+
 typedef struct tl_param {
     char *name; /* "NODE.PARAM", such as "layer1.0.conv1.weight" */
     tl_tensor *value;
@@ -26,8 +29,8 @@ typedef struct tl_node {
     int *input;      /* node indices, all smaller than this node's own */
     int first_param; /* parameters first_param .. first_param + param_count - 1 */
     int param_count;
-    tl_shape shape;  /* of the output for the nominal input, batch 1 */
-    double flops;    /* forward, nominal input, batch 1 */
+    tl_shape shape; /* of the output for the nominal input, batch 1 */
+    double flops;   /* forward, nominal input, batch 1 */
 } tl_node;
 
 typedef struct tl_graph {
@@ -36,6 +39,8 @@ typedef struct tl_graph {
     tl_node *node; /* node[0] is the input */
     int param_count, param_capacity;
     tl_param *param;
+    int64_t param_elements; /* of all parameters together */
+    int64_t param_limit;    /* the most that tl_graph_add() lets them be; at first no limit */
 } tl_graph;
 
 /* A graph of one node, "input", of nominal shape [1, height, width, channels], or
@@ -63,21 +68,25 @@ int tl_graph_output(const tl_graph *graph);
  * TL_OP_PROBABILITY. */
 int tl_graph_logits(const tl_graph *graph);
 /* The latest node such that it and all before it are frozen and every later node reaches them
- * through it alone: what leaves it can be cached. 0 (the input) when nothing is frozen. */
+ * through it alone: what leaves it can be cached. 0 (the input) when nothing is frozen. Nodes
+ * without learned parameters count as frozen, except dropout in front of the first trained one. */
 int tl_graph_boundary(const tl_graph *graph);
 int64_t tl_graph_param_elements(const tl_graph *graph, bool trainable_only);
 
-/* --- plans (plan.c: memory; run.c: forward and backward) --------------------------------------- */
+/* --- plans (plan.c: memory; run.c: forward and backward) ---------------------------------------
+ */
 typedef struct tl_plan tl_plan;
 
 typedef struct tl_plan_options {
-    int from;        /* node whose value the caller supplies; 0 = the input */
-    int to;          /* node whose value is wanted */
-    tl_shape input;  /* of `from`'s value; dim[0] is the largest batch */
-    bool training;   /* backward will be called */
+    int from;                 /* node whose value the caller supplies; 0 = the input */
+    int to;                   /* node whose value is wanted */
+    tl_shape input;           /* of `from`'s value; dim[0] is the largest batch */
+    bool training;            /* backward will be called */
     bool batch_norm_training; /* trainable batch norms use batch statistics */
     bool input_gradient;      /* backward also gives the gradient of `from`'s value */
     uint64_t seed;
+    bool unfused;  /* every node runs by itself */
+    bool unshared; /* no two values share memory: slow and large, to check that sharing is sound */
 } tl_plan_options;
 
 typedef struct tl_plan_memory {
@@ -86,23 +95,25 @@ typedef struct tl_plan_memory {
     size_t packed;      /* packed parameters */
 } tl_plan_memory;
 
-/* Shape inference, memory plan and allocation. Errors: INVALID_ARGUMENT (from, to), SHAPE (names
- * the node), LIMIT (sizes overflow or exceed the context's limit, before allocating), NO_MEMORY. */
+/* Shape inference, memory plan and allocation. The graph must outlive the plan and keep its nodes
+ * and which of them are trained. Errors: INVALID_ARGUMENT (from, to), SHAPE (names the node),
+ * LIMIT (sizes overflow or exceed the context's limit, before allocating), NO_MEMORY. */
 tl_status tl_plan_create(tl_graph *graph, const tl_plan_options *options, tl_plan **out);
 /* What tl_plan_create() would allocate, without doing so. */
 tl_status tl_plan_predict(tl_graph *graph, const tl_plan_options *options, tl_plan_memory *out);
 void tl_plan_free(tl_plan *plan);
 tl_plan_memory tl_plan_memory_of(const tl_plan *plan);
 
-/* Runs `from` to `to` for `batch` samples (1 .. planned batch). `input` is read in place.
- * `step` numbers training steps for the random streams. `training` may be switched off for one
- * call (validation): then dropout and batch norm behave as in inference. */
+/* Runs `from` to `to` for `batch` samples (1 .. planned batch). `input` is read in place, and must
+ * stay as it is until backward. `step` numbers training steps for the random streams. `training`
+ * may be switched off for one call (validation): then dropout and batch norm behave as in
+ * inference. Allocates nothing. Errors: INVALID_ARGUMENT. */
 tl_status tl_plan_forward(tl_plan *plan, const float *input, int64_t batch, uint64_t step,
                           bool training);
 /* The value of `to`, of the last forward's batch. Valid until the next forward. */
 tl_view tl_plan_output(const tl_plan *plan);
-/* Backward from d loss / d value of `to`, for the last forward (which must have had training
- * set). Adds to the parameters' gradients. */
+/* Backward from d loss / d value of `to`, once for each forward, which must have had `training`
+ * set. Adds to the parameters' gradients. Allocates nothing. Errors: INVALID_ARGUMENT. */
 tl_status tl_plan_backward(tl_plan *plan, const float *grad_output);
 /* With options.input_gradient: the gradient of `from`'s value after backward. */
 const float *tl_plan_input_gradient(const tl_plan *plan);
@@ -110,11 +121,12 @@ const float *tl_plan_input_gradient(const tl_plan *plan);
 float *tl_plan_gradients(tl_plan *plan, int64_t *count);
 int64_t tl_plan_gradient_offset(const tl_plan *plan, int param);
 void tl_plan_zero_gradients(tl_plan *plan);
-/* To be called after frozen parameters were changed: packs them again. Trainable ones are
- * packed in every forward. */
+/* To be called after parameters were changed by hand: packs them again. Plans for training pack
+ * the trained ones in every forward and need this for the others only. */
 void tl_plan_repack(tl_plan *plan);
 
-/* --- the graph as JSON (serialize.c) ------------------------------------------------------------- */
+/* --- the graph as JSON (serialize.c) -------------------------------------------------------------
+ */
 struct json_t;
 /* {"input": [H, W, C], "nodes": [{"name", "op", "inputs": [names], "attrs": "text",
  *  "frozen": bool}]}. NULL when memory is out. */

@@ -1,0 +1,236 @@
+/* The arena of a plan: what must stay in memory from when to when, and where it goes. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/plan.h"
+
+/* --- moments
+ * --------------------------------------------------------------------------------------- */
+
+static int backward_moment(const tl_plan *plan, int step) {
+    return 2 * plan->step_count - 1 - step;
+}
+
+/* After everything: what the caller may still look at. */
+static int end_moment(const tl_plan *plan) {
+    return 2 * plan->step_count;
+}
+
+static void use_until(tl_plan *plan, int value, int moment) {
+    if (plan->value[value].last < moment) plan->value[value].last = moment;
+}
+
+/* When each value is read for the last time. */
+static void find_last_uses(tl_plan *plan) {
+    for (int s = 0; s < plan->step_count; s++) {
+        const tl_step *step = &plan->step[s];
+        const tl_node *node = &plan->graph->node[step->node];
+        bool keeps_input = step->backward && node->op->flags & TL_OP_KEEPS_INPUT;
+        bool keeps_output = step->backward && node->op->flags & TL_OP_KEEPS_OUTPUT;
+        use_until(plan, step->out, keeps_output ? backward_moment(plan, s) : s);
+        for (int i = 0; i < node->input_count; i++) {
+            use_until(plan, node->input[i], keeps_input ? backward_moment(plan, s) : s);
+        }
+        if (step->residual >= 0) use_until(plan, step->residual, s);
+    }
+    use_until(plan, plan->options.to, end_moment(plan));
+}
+
+/* --- buffers
+ * ----------------------------------------------------------------------------------------- */
+
+static tl_status add_buffer(tl_plan *plan, size_t size, int first, int last, int *index) {
+    TL_CHECK(size <= PTRDIFF_MAX / 2, TL_LIMIT, "plan: a buffer of %zu bytes", size);
+    bool unshared = plan->options.unshared;
+    plan->buffer[plan->buffer_count] = (tl_buffer){
+        .size = (size + 63) / 64 * 64,
+        .first = unshared ? 0 : first,
+        .last = unshared ? end_moment(plan) : last,
+    };
+    *index = plan->buffer_count++;
+    return TL_OK;
+}
+
+static int occurrences(const tl_node *node, int input) {
+    int count = 0;
+    for (int i = 0; i < node->input_count; i++) count += node->input[i] == input;
+    return count;
+}
+
+/* Whether another input of the node than the first lives in `buffer`. */
+static bool others_live_in(const tl_plan *plan, const tl_node *node, int buffer) {
+    for (int i = 1; i < node->input_count; i++) {
+        if (plan->value[node->input[i]].buffer == buffer) return true;
+    }
+    return false;
+}
+
+/* Whether the step may write over its first input: nobody needs that any more. */
+static bool in_place(const tl_plan *plan, int s) {
+    const tl_step *step = &plan->step[s];
+    const tl_node *node = &plan->graph->node[step->node];
+    const tl_value *in = &plan->value[node->input[0]], *out = &plan->value[step->out];
+    if (step->fused || !(node->op->flags & TL_OP_IN_PLACE) || in->bytes != out->bytes) return false;
+    if (in->buffer < 0 || others_live_in(plan, node, in->buffer)) return false;
+    return plan->buffer[in->buffer].last == s && !plan->options.unshared;
+}
+
+static tl_status assign_value(tl_plan *plan, int s) {
+    const tl_step *step = &plan->step[s];
+    tl_value *out = &plan->value[step->out];
+    if (!step->alias && !in_place(plan, s)) {
+        return add_buffer(plan, out->bytes, s, out->last, &out->buffer);
+    }
+    out->buffer = plan->value[plan->graph->node[step->node].input[0]].buffer;
+    if (out->buffer >= 0 && plan->buffer[out->buffer].last < out->last) {
+        plan->buffer[out->buffer].last = out->last;
+    }
+    return TL_OK;
+}
+
+/* --- gradients of values
+ * -------------------------------------------------------------------------------- */
+
+/* The step that comes first in backward writes a gradient, all others add to it. */
+static void find_grad_writers(tl_plan *plan) {
+    for (int i = plan->options.from; i <= plan->options.to; i++) plan->value[i].grad_writer = -1;
+    for (int s = 0; s < plan->step_count; s++) {
+        const tl_node *node = &plan->graph->node[plan->step[s].node];
+        if (!plan->step[s].backward) continue;
+        for (int i = 0; i < node->input_count; i++) plan->value[node->input[i]].grad_writer = s;
+    }
+}
+
+/* Whether the gradient of the step's first input may take over the memory of its output's. */
+static bool grad_in_place(const tl_plan *plan, int s) {
+    const tl_step *step = &plan->step[s];
+    const tl_node *node = &plan->graph->node[step->node];
+    const tl_value *in = &plan->value[node->input[0]], *out = &plan->value[step->out];
+    if (in->grad_writer != s || in->bytes != out->bytes || plan->options.unshared) return false;
+    if (occurrences(node, node->input[0]) > 1) return false;
+    if (out->grad_buffer != TL_CALLER_BUFFER)
+        return step->alias || node->op->flags & TL_OP_IN_PLACE;
+    /* The caller's gradient is never written: only a view that nobody adds to may pass it on. */
+    return step->alias && in->consumers == 1 && node->input[0] != plan->options.from;
+}
+
+static tl_status assign_gradient(tl_plan *plan, int s, int input) {
+    tl_value *in = &plan->value[input];
+    int last = in->step >= 0 ? backward_moment(plan, in->step) : end_moment(plan);
+    return add_buffer(plan, in->bytes, backward_moment(plan, s), last, &in->grad_buffer);
+}
+
+static tl_status assign_gradients(tl_plan *plan, int s) {
+    tl_step *step = &plan->step[s];
+    const tl_node *node = &plan->graph->node[step->node];
+    int first_new = 0;
+    if (plan->value[node->input[0]].gradient && grad_in_place(plan, s)) {
+        tl_value *in = &plan->value[node->input[0]];
+        in->grad_buffer = plan->value[step->out].grad_buffer;
+        step->grad_alias = step->alias;
+        int last = in->step >= 0 ? backward_moment(plan, in->step) : end_moment(plan);
+        if (in->grad_buffer >= 0) plan->buffer[in->grad_buffer].last = last;
+        first_new = 1;
+    }
+    for (int i = first_new; i < node->input_count; i++) {
+        const tl_value *in = &plan->value[node->input[i]];
+        bool assigned = in->grad_buffer != TL_NO_BUFFER;
+        if (!in->gradient || in->grad_writer != s || assigned) continue;
+        TL_TRY(assign_gradient(plan, s, node->input[i]));
+    }
+    return TL_OK;
+}
+
+/* --- state and scratch of operators
+ * ----------------------------------------------------------------------- */
+
+static tl_status assign_state(tl_plan *plan, int s) {
+    tl_step *step = &plan->step[s];
+    const tl_op_memory *memory = &step->memory;
+    int back = backward_moment(plan, s);
+    step->saved = step->work_forward = step->work_backward = TL_NO_BUFFER;
+    if (memory->work_forward && !step->alias) {
+        TL_TRY(add_buffer(plan, memory->work_forward, s, s, &step->work_forward));
+    }
+    if (!step->backward) return TL_OK;
+    if (memory->saved) TL_TRY(add_buffer(plan, memory->saved, s, back, &step->saved));
+    if (memory->work_backward) {
+        TL_TRY(add_buffer(plan, memory->work_backward, back, back, &step->work_backward));
+    }
+    return TL_OK;
+}
+
+tl_status tl_plan_assign_buffers(tl_plan *plan) {
+    for (int i = 0; i <= plan->options.to; i++) {
+        plan->value[i].buffer = plan->value[i].grad_buffer = TL_NO_BUFFER;
+    }
+    plan->value[plan->options.from].buffer = TL_CALLER_BUFFER;
+    plan->value[plan->options.to].grad_buffer = TL_CALLER_BUFFER;
+    find_last_uses(plan);
+    find_grad_writers(plan);
+    for (int s = 0; s < plan->step_count; s++) {
+        TL_TRY(assign_value(plan, s));
+        TL_TRY(assign_state(plan, s));
+    }
+    for (int s = plan->step_count - 1; s >= 0; s--) {
+        if (plan->step[s].backward) TL_TRY(assign_gradients(plan, s));
+    }
+    return TL_OK;
+}
+
+/* --- placement
+ * ------------------------------------------------------------------------------------------- */
+
+static int largest_first(const void *left, const void *right) {
+    const tl_buffer *a = *(tl_buffer *const *)left, *b = *(tl_buffer *const *)right;
+    if (a->size != b->size) return a->size < b->size ? 1 : -1;
+    return a < b ? -1 : a > b;
+}
+
+/* The lowest end of the smallest gap that fits among buffers in use at the same time. `placed` is
+ * sorted by offset. */
+static size_t find_gap(const tl_buffer *buffer, tl_buffer *const *placed, int count) {
+    size_t end = 0, best = SIZE_MAX, offset = SIZE_MAX;
+    for (int i = 0; i < count; i++) {
+        const tl_buffer *other = placed[i];
+        if (other->last < buffer->first || other->first > buffer->last) continue;
+        if (other->offset >= end) {
+            size_t gap = other->offset - end;
+            if (gap >= buffer->size && gap < best) {
+                best = gap;
+                offset = end;
+            }
+        }
+        if (other->offset + other->size > end) end = other->offset + other->size;
+    }
+    return offset == SIZE_MAX ? end : offset;
+}
+
+/* Largest first, each into the tightest gap: "greedy by size" of Pisarchyk and Lee, "Efficient
+ * memory management for deep neural net inference", 2020. */
+tl_status tl_plan_place_buffers(tl_plan *plan, size_t *total) {
+    size_t count = (size_t)plan->buffer_count;
+    tl_buffer **order = tl_alloc_array(plan->ctx, 2 * count, sizeof *order);
+    TL_CHECK_MEMORY(order);
+    tl_buffer **placed = order + count;
+    for (size_t i = 0; i < count; i++) order[i] = &plan->buffer[i];
+    qsort(order, count, sizeof *order, largest_first);
+
+    tl_status status = TL_OK;
+    *total = 0;
+    for (size_t i = 0; i < count; i++) {
+        tl_buffer *buffer = order[i];
+        buffer->offset = find_gap(buffer, placed, (int)i);
+        size_t end;
+        if (__builtin_add_overflow(buffer->offset, buffer->size, &end) || end > PTRDIFF_MAX) {
+            status = tl_fail(TL_LIMIT, "plan: the size of the arena overflows");
+            break;
+        }
+        if (end > *total) *total = end;
+        size_t at = i;
+        for (; at > 0 && placed[at - 1]->offset > buffer->offset; at--) placed[at] = placed[at - 1];
+        placed[at] = buffer;
+    }
+    tl_free(plan->ctx, order);
+    return status;
+}

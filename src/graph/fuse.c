@@ -1,0 +1,88 @@
+/* The steps of a plan. Nodes that only change each channel or element of a convolution's result
+ * (an inference batch norm, the sum with a shortcut, an activation) are done by its epilogue while
+ * the result is still in registers. Which nodes these are follows from descriptors alone. */
+#include "graph/plan.h"
+
+/* The one node that reads the value of `index`, when nothing else wants it; else -1. */
+static int only_consumer(const tl_plan *plan, int index) {
+    const tl_value *value = &plan->value[index];
+    if (value->consumers != 1 || value->gradient || index == plan->options.to) return -1;
+    for (int i = index + 1; i <= plan->options.to; i++) {
+        if (!plan->value[i].used) continue;
+        const tl_node *node = &plan->graph->node[i];
+        for (int j = 0; j < node->input_count; j++) {
+            if (node->input[j] == index) return i;
+        }
+    }
+    return -1;
+}
+
+/* Lets the step's epilogue do the work of node `next`, if it can. */
+static bool absorb(const tl_plan *plan, tl_step *step, int next) {
+    const tl_node *node = &plan->graph->node[next];
+    const tl_value *value = &plan->value[next];
+    if (value->absorbed || value->gradient) return false;
+    if (node->op->affine && step->affine < 0 && step->residual < 0) {
+        step->affine = next;
+    } else if (node->op->flags & TL_OP_SUM && step->residual < 0 && node->input_count == 2) {
+        int other = node->input[node->input[0] == step->out];
+        if (!tl_shape_equal(&plan->value[other].shape, &value->shape)) return false;
+        step->residual = other;
+    } else if (node->op->act != TL_ACT_NONE) {
+        step->act = node->op->act;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void fuse(tl_plan *plan, tl_step *step) {
+    /* y = act(acc + bias + residual): the activation is the last that fits. */
+    while (step->act == TL_ACT_NONE) {
+        int next = only_consumer(plan, step->out);
+        if (next < 0 || !absorb(plan, step, next)) return;
+        plan->value[next].absorbed = true;
+        step->out = next;
+        step->fused = true;
+    }
+}
+
+static bool is_live(const tl_plan *plan, int index) {
+    const tl_plan_options *options = &plan->options;
+    if (!options->training || index < plan->first_live) return false;
+    if (!(plan->graph->node[index].op->flags & TL_OP_STATISTICS)) return true;
+    return options->batch_norm_training && tl_node_trainable(plan->graph, index);
+}
+
+static tl_step make_step(tl_plan *plan, int index) {
+    const tl_op *op = plan->graph->node[index].op;
+    tl_step step = {.node = index,
+                    .out = index,
+                    .affine = -1,
+                    .residual = -1,
+                    .act = TL_ACT_NONE,
+                    .backward = plan->value[index].gradient,
+                    .live = is_live(plan, index),
+                    .packs = plan->options.training && tl_node_trainable(plan->graph, index)};
+    bool unchanged = op->flags & TL_OP_VIEW && !(op->flags & TL_OP_RANDOM && step.live);
+    step.alias = unchanged && !plan->options.unshared;
+    if (op->flags & TL_OP_EPILOGUE && !plan->options.unfused && !step.backward) fuse(plan, &step);
+    return step;
+}
+
+void tl_plan_build_steps(tl_plan *plan) {
+    int count = 0;
+    for (int i = plan->options.from; i <= plan->options.to; i++) {
+        plan->value[i].step = -1;
+        if (i == plan->options.from || !plan->value[i].used || plan->value[i].absorbed) continue;
+        tl_step step = make_step(plan, i);
+        /* A fused step runs in the place of its last node, when the shortcut it adds is there. */
+        int at = count++;
+        for (; at > 0 && plan->step[at - 1].out > step.out; at--) {
+            plan->step[at] = plan->step[at - 1];
+        }
+        plan->step[at] = step;
+    }
+    plan->step_count = count;
+    for (int s = 0; s < count; s++) plan->value[plan->step[s].out].step = s;
+}

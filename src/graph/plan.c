@@ -1,0 +1,286 @@
+/* Plans: what runs, in which shapes, and how much memory that takes. */
+#include <string.h>
+
+#include "graph/plan.h"
+
+/* --- which nodes ---------------------------------------------------------------------------------
+ */
+
+static tl_status check_input(const tl_node *from, const tl_shape *got) {
+    const tl_shape *nominal = &from->shape;
+    char text[TL_SHAPE_TEXT], expected[TL_SHAPE_TEXT];
+    bool fits =
+        got->rank == nominal->rank && got->dim[got->rank - 1] == nominal->dim[nominal->rank - 1];
+    for (int i = 0; fits && i < got->rank; i++) fits = got->dim[i] > 0;
+    TL_CHECK(fits, TL_SHAPE, "%s: shape %s, expected a batch of the rank and channels of %s",
+             from->name, tl_shape_text(got, text), tl_shape_text(nominal, expected));
+    int64_t count = tl_shape_count(got);
+    TL_CHECK(count > 0 && count <= TL_MAX_ELEMENTS, TL_LIMIT, "%s: shape %s has too many elements",
+             from->name, tl_shape_text(got, text));
+    return TL_OK;
+}
+
+static tl_status check_options(const tl_graph *graph, const tl_plan_options *options) {
+    TL_CHECK(options->to >= 0 && options->to < graph->node_count, TL_INVALID_ARGUMENT,
+             "plan: `to` is node %d, but the graph has %d", options->to, graph->node_count);
+    TL_CHECK(options->from >= 0 && options->from <= options->to, TL_INVALID_ARGUMENT,
+             "plan: `from` is node %d, expected 0 to %d", options->from, options->to);
+    TL_CHECK(!options->input_gradient || (options->training && options->from < options->to),
+             TL_INVALID_ARGUMENT,
+             "plan: the gradient of an input needs a plan for training with a node to pass");
+    return check_input(&graph->node[options->from], &options->input);
+}
+
+/* Marks what `to` depends on. */
+static tl_status mark_used(tl_plan *plan) {
+    const tl_graph *graph = plan->graph;
+    int from = plan->options.from, to = plan->options.to;
+    plan->value[to].used = true;
+    for (int i = to; i > from; i--) {
+        if (!plan->value[i].used) continue;
+        const tl_node *node = &graph->node[i];
+        for (int j = 0; j < node->input_count; j++) {
+            int input = node->input[j];
+            TL_CHECK(input >= from, TL_INVALID_ARGUMENT,
+                     "plan: %s needs %s, which does not come from %s", node->name,
+                     graph->node[input].name, graph->node[from].name);
+            plan->value[input].used = true;
+            plan->value[input].consumers++;
+        }
+        if (node->input_count > plan->most_inputs) plan->most_inputs = node->input_count;
+    }
+    TL_CHECK(plan->value[from].used, TL_INVALID_ARGUMENT, "plan: %s does not depend on %s",
+             graph->node[to].name, graph->node[from].name);
+    return TL_OK;
+}
+
+/* --- shapes and gradients
+ * -------------------------------------------------------------------------- */
+
+static tl_status check_params(const tl_graph *graph, const tl_node *node,
+                              const tl_op_shapes *shapes) {
+    for (int i = 0; i < node->param_count; i++) {
+        const tl_param *param = &graph->param[node->first_param + i];
+        tl_shape has = tl_tensor_get_shape(param->value);
+        char has_text[TL_SHAPE_TEXT], needed_text[TL_SHAPE_TEXT];
+        TL_CHECK(tl_shape_equal(&has, &shapes->param[i].shape), TL_SHAPE,
+                 "%s: has shape %s, but this input needs %s", param->name,
+                 tl_shape_text(&has, has_text),
+                 tl_shape_text(&shapes->param[i].shape, needed_text));
+    }
+    return TL_OK;
+}
+
+static size_t value_bytes(const tl_shape *shape) {
+    return (size_t)tl_shape_count(shape) * sizeof(float);
+}
+
+static tl_status infer_value(tl_plan *plan, int index, tl_shape *in) {
+    const tl_node *node = &plan->graph->node[index];
+    tl_value *value = &plan->value[index];
+    bool gradient = plan->options.training && tl_node_trainable(plan->graph, index);
+    for (int i = 0; i < node->input_count; i++) {
+        const tl_value *input = &plan->value[node->input[i]];
+        in[i] = input->shape;
+        gradient = gradient || input->gradient;
+    }
+    TL_CHECK(!gradient || node->op->backward, TL_UNSUPPORTED, "%s: %s has no gradient", node->name,
+             node->op->name);
+    tl_op_shapes shapes;
+    TL_TRY(tl_node_infer(node, in, &shapes));
+    TL_TRY(check_params(plan->graph, node, &shapes));
+    value->shape = shapes.out;
+    value->bytes = value_bytes(&value->shape);
+    value->gradient = gradient;
+    return TL_OK;
+}
+
+static tl_status infer_values(tl_plan *plan) {
+    tl_value *from = &plan->value[plan->options.from];
+    from->shape = plan->options.input;
+    from->bytes = value_bytes(&from->shape);
+    from->gradient = plan->options.input_gradient;
+    tl_shape *in = tl_alloc_array(plan->ctx, (size_t)plan->most_inputs, sizeof *in);
+    TL_CHECK_MEMORY(in);
+    tl_status status = TL_OK;
+    for (int i = plan->options.from + 1; i <= plan->options.to && status == TL_OK; i++) {
+        if (plan->value[i].used) status = infer_value(plan, i, in);
+    }
+    tl_free(plan->ctx, in);
+    return status;
+}
+
+/* --- memory
+ * ------------------------------------------------------------------------------------------ */
+
+/* Takes `size` bytes, in whole cache lines, from a growing range of floats. */
+static tl_status take(size_t *used, size_t size, size_t *offset) {
+    const size_t line = 64;
+    size_t floats = (size / line + (size % line != 0)) * (line / sizeof(float));
+    *offset = *used;
+    TL_CHECK(!__builtin_add_overflow(*used, floats, used) && *used <= PTRDIFF_MAX / sizeof(float),
+             TL_LIMIT, "plan: the size of packed parameters overflows");
+    return TL_OK;
+}
+
+static void ask_memory(tl_plan *plan, tl_step *step) {
+    const tl_node *node = &plan->graph->node[step->node];
+    step->memory = (tl_op_memory){0};
+    if (!node->op->memory) return;
+    tl_op_call call = tl_plan_call(plan, step->node, plan->options.input.dim[0]);
+    call.training = step->live;
+    call.backward_follows = step->backward;
+    node->op->memory(&call, &step->memory);
+}
+
+/* Offsets of packed parameters, fused biases and the one scale that folding needs. */
+static tl_status lay_out_packed(tl_plan *plan) {
+    size_t used = 0, widest = 0;
+    for (int s = 0; s < plan->step_count; s++) {
+        tl_step *step = &plan->step[s];
+        const tl_shape *shape = &plan->value[step->node].shape;
+        size_t channels = (size_t)shape->dim[shape->rank - 1] * sizeof(float);
+        if (step->memory.packed) TL_TRY(take(&used, step->memory.packed, &step->packed));
+        if (step->fused) TL_TRY(take(&used, channels, &step->bias));
+        if (step->affine >= 0 && channels > widest) widest = channels;
+    }
+    if (widest) TL_TRY(take(&used, widest, &plan->scale));
+    plan->memory.packed = used * sizeof(float);
+    return TL_OK;
+}
+
+static void lay_out_gradients(tl_plan *plan) {
+    for (int i = 0; i < plan->graph->param_count; i++) {
+        const tl_param *param = &plan->graph->param[i];
+        bool inside = param->node > plan->options.from && param->node <= plan->options.to &&
+                      plan->value[param->node].used;
+        plan->gradient_offset[i] = -1;
+        if (!plan->options.training || !inside || !param->trainable) continue;
+        plan->gradient_offset[i] = plan->gradient_count;
+        plan->gradient_count += tl_tensor_count(param->value);
+    }
+    plan->memory.gradients = (size_t)plan->gradient_count * sizeof(float);
+}
+
+static tl_status allocate_tables(tl_plan *plan) {
+    tl_context *ctx = plan->ctx;
+    size_t nodes = (size_t)plan->options.to + 1;
+    plan->value = tl_alloc_zero(ctx, nodes * sizeof *plan->value);
+    plan->step = tl_alloc_zero(ctx, nodes * sizeof *plan->step);
+    /* A value and its gradient, saved state and two kinds of scratch. */
+    plan->buffer = tl_alloc_array(ctx, 5 * nodes, sizeof *plan->buffer);
+    plan->gradient_offset =
+        tl_alloc_array(ctx, (size_t)plan->graph->param_count, sizeof *plan->gradient_offset);
+    bool complete = plan->value && plan->step && plan->buffer && plan->gradient_offset;
+    return complete ? TL_OK : TL_NO_MEMORY;
+}
+
+static tl_status allocate_call(tl_plan *plan) {
+    size_t inputs = (size_t)plan->most_inputs;
+    plan->in = tl_alloc_array(plan->ctx, inputs, sizeof *plan->in);
+    plan->grad_in = tl_alloc_array(plan->ctx, inputs, sizeof *plan->grad_in);
+    plan->grad_add = tl_alloc_array(plan->ctx, inputs, sizeof *plan->grad_add);
+    return plan->in && plan->grad_in && plan->grad_add ? TL_OK : TL_NO_MEMORY;
+}
+
+/* Everything but the large blocks. */
+static tl_status prepare(tl_plan *plan) {
+    TL_TRY(allocate_tables(plan));
+    TL_TRY(mark_used(plan));
+    TL_TRY(allocate_call(plan));
+    TL_TRY(infer_values(plan));
+    tl_plan_build_steps(plan);
+    for (int s = 0; s < plan->step_count; s++) ask_memory(plan, &plan->step[s]);
+    TL_TRY(lay_out_packed(plan));
+    lay_out_gradients(plan);
+    TL_TRY(tl_plan_assign_buffers(plan));
+    return tl_plan_place_buffers(plan, &plan->memory.activations);
+}
+
+static tl_status allocate_blocks(tl_plan *plan) {
+    const tl_plan_memory *memory = &plan->memory;
+    size_t total = 0;
+    bool fits = !__builtin_add_overflow(memory->activations, memory->gradients, &total) &&
+                !__builtin_add_overflow(total, memory->packed, &total);
+    size_t left = tl_memory_left(plan->ctx);
+    TL_CHECK(fits && total <= left, TL_LIMIT,
+             "plan: %zu bytes of activations, %zu of gradients and %zu of packed weights exceed "
+             "the %zu that the memory limit leaves",
+             memory->activations, memory->gradients, memory->packed, left);
+    plan->arena = tl_alloc(plan->ctx, memory->activations);
+    TL_CHECK_MEMORY(plan->arena);
+    plan->gradients = tl_alloc_zero(plan->ctx, memory->gradients);
+    TL_CHECK_MEMORY(plan->gradients);
+    plan->packed = tl_alloc_zero(plan->ctx, memory->packed);
+    TL_CHECK_MEMORY(plan->packed);
+    return TL_OK;
+}
+
+/* --- the calls
+ * ------------------------------------------------------------------------------------- */
+
+static tl_status create_prepared(tl_graph *graph, const tl_plan_options *options, tl_plan **out) {
+    *out = NULL;
+    TL_TRY(check_options(graph, options));
+    tl_plan *plan = tl_alloc_zero(graph->ctx, sizeof *plan);
+    TL_CHECK_MEMORY(plan);
+    plan->graph = graph;
+    plan->ctx = graph->ctx;
+    plan->options = *options;
+    plan->first_live = tl_graph_first_live(graph);
+    plan->most_inputs = 1;
+    tl_status status = prepare(plan);
+    if (status != TL_OK) {
+        tl_plan_free(plan);
+        return status;
+    }
+    *out = plan;
+    return TL_OK;
+}
+
+tl_status tl_plan_create(tl_graph *graph, const tl_plan_options *options, tl_plan **out) {
+    TL_TRY(create_prepared(graph, options, out));
+    tl_status status = allocate_blocks(*out);
+    if (status != TL_OK) {
+        tl_plan_free(*out);
+        *out = NULL;
+        return status;
+    }
+    tl_plan_repack(*out);
+    return TL_OK;
+}
+
+tl_status tl_plan_predict(tl_graph *graph, const tl_plan_options *options, tl_plan_memory *out) {
+    tl_plan *plan;
+    TL_TRY(create_prepared(graph, options, &plan));
+    *out = plan->memory;
+    tl_plan_free(plan);
+    return TL_OK;
+}
+
+void tl_plan_free(tl_plan *plan) {
+    if (!plan) return;
+    tl_context *ctx = plan->ctx;
+    void *blocks[] = {plan->value,     plan->step,    plan->buffer,   plan->gradient_offset,
+                      plan->in,        plan->grad_in, plan->grad_add, plan->arena,
+                      plan->gradients, plan->packed};
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tl_free(ctx, blocks[i]);
+    tl_free(ctx, plan);
+}
+
+tl_plan_memory tl_plan_memory_of(const tl_plan *plan) {
+    return plan->memory;
+}
+
+float *tl_plan_gradients(tl_plan *plan, int64_t *count) {
+    if (count) *count = plan->gradient_count;
+    return plan->gradients;
+}
+
+int64_t tl_plan_gradient_offset(const tl_plan *plan, int param) {
+    return plan->gradient_offset[param];
+}
+
+void tl_plan_zero_gradients(tl_plan *plan) {
+    memset(plan->gradients, 0, plan->memory.gradients);
+}
