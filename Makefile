@@ -86,6 +86,8 @@ comma := ,
 # Every tests/test_*.sh prints the same lines as cmocka does.
 TEST_SRC := $(wildcard tests/test_*.c)
 TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
+# Programs that the scripts use.
+TEST_TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tool_*.c))
 
 $(BUILD)/tests/%: tests/%.c $(BUILD)/libtl.a
 	@mkdir -p $(@D)
@@ -99,7 +101,7 @@ check: deps  ## build everything and run every test
 	@$(MAKE) --no-print-directory check-programs
 	tests/run $(BUILD)
 
-check-programs: all $(TEST_BIN)
+check-programs: all $(TEST_BIN) $(TEST_TOOLS)
 
 # A sanitizer has a build folder of its own, so that no object of another build is reused.
 ASAN = -fsanitize=address -fno-omit-frame-pointer
@@ -140,7 +142,7 @@ lint: all  ## layer order, exported symbols, forbidden calls, formatting
 	tests/lint $(BUILD)
 
 fmt:  ## format the C sources with clang-format
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	clang-format -i $$(find include src kernels tests examples -name '*.[ch]' ! -path '*/golden/*')
 
 # --- weights, demo, benchmarks -------------------------------------------------------------
 .PHONY: deps deps-dev weights demo bench
@@ -160,7 +162,8 @@ demo: deps  ## fine-tune a real network on real pictures, from nothing
 BENCH_ARCH ?= efficientnet_lite0 resnet18 resnet50
 BENCH_FLAGS ?= --batch 1 --threads 1
 
-bench: all  ## time inference and training with random weights (BENCH_ARCH, BENCH_FLAGS)
+bench: all $(BUILD)/tests/test_kernelcheck  ## time kernels, then whole networks (BENCH_ARCH, BENCH_FLAGS)
+	$(BUILD)/tests/test_kernelcheck --bench
 	@for arch in $(BENCH_ARCH); do for mode in infer train; do \
 		$(BUILD)/tl bench --arch $$arch --mode $$mode $(BENCH_FLAGS) || exit 1; \
 	done; done
