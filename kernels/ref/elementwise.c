@@ -3,6 +3,7 @@
 #include "ref/ref.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Element i depends on element i alone, so that y == x is no obstacle to vectorising. (clang has
  * no such promise without a demand, which it answers with a warning for loops that call expf.) */
@@ -46,26 +47,38 @@ static ALWAYS_INLINE float act_value(tl_act act, float x) {
     return x;
 }
 
-/* act'(x) from the output for RELU, RELU6 and SIGMOID, from the input for the others. ReLU6's
- * gradient is zero at 6 as in every framework. */
-static ALWAYS_INLINE float act_slope(tl_act act, float v) {
+/* x or 0 without a branch, also where x is NaN: activations are random, a branch on them is
+ * mispredicted half of the time, and compilers make one of `keep ? x : 0`. */
+static ALWAYS_INLINE float x_or_zero(bool keep, float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits &= 0u - (uint32_t)keep;
+    memcpy(&x, &bits, sizeof bits);
+    return x;
+}
+
+/* dy act'(x) from the output for RELU, RELU6 and SIGMOID, from the input for the others. ReLU6's
+ * slope is zero at 6 as in every framework. */
+static ALWAYS_INLINE float act_gradient(tl_act act, float v, float dy) {
     switch (act) {
     case TL_ACT_NONE:
         break;
     case TL_ACT_RELU:
-        return v > 0.0f ? 1.0f : 0.0f;
+        return x_or_zero(v > 0.0f, dy);
     case TL_ACT_RELU6:
-        return v > 0.0f && v < 6.0f ? 1.0f : 0.0f;
+        return x_or_zero((v > 0.0f) & (v < 6.0f), dy);
     case TL_ACT_SIGMOID:
-        return v * (1.0f - v);
+        return dy * (v * (1.0f - v));
     case TL_ACT_SILU: {
         float s = sigmoid(v);
-        return s * (1.0f + v * (1.0f - s));
+        return dy * (s * (1.0f + v * (1.0f - s)));
     }
-    case TL_ACT_HARD_SWISH:
-        return v <= -3.0f ? 0.0f : v < 3.0f ? v * (1.0f / 3.0f) + 0.5f : 1.0f;
+    case TL_ACT_HARD_SWISH: {
+        float middle = dy * (v * (1.0f / 3.0f) + 0.5f);
+        return x_or_zero(v > -3.0f, v < 3.0f ? middle : dy);
     }
-    return 1.0f;
+    }
+    return dy;
 }
 
 float tl_ref_act(tl_act act, float x) {
@@ -110,10 +123,10 @@ static ALWAYS_INLINE void backward_loop(tl_act act, const float *v, const float 
                                         float *dx, int64_t n) {
     if (add) {
         EACH_BY_ITSELF
-        for (int64_t i = 0; i < n; i++) dx[i] += dy[i] * act_slope(act, v[i]);
+        for (int64_t i = 0; i < n; i++) dx[i] += act_gradient(act, v[i], dy[i]);
     } else {
         EACH_BY_ITSELF
-        for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * act_slope(act, v[i]);
+        for (int64_t i = 0; i < n; i++) dx[i] = act_gradient(act, v[i], dy[i]);
     }
 }
 

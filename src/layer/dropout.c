@@ -61,7 +61,8 @@ static void apply_word(const dropout_job *job, int64_t word, uint64_t bits) {
     int64_t first = word * BITS;
     int count = (int)(job->n - first < BITS ? job->n - first : BITS);
     for (int i = 0; i < count; i++) {
-        float value = bits >> i & 1 ? job->from[first + i] * scale : 0.0f;
+        float factor = scale * (float)(bits >> i & 1);
+        float value = job->from[first + i] * factor;
         job->to[first + i] = job->add ? job->to[first + i] + value : value;
     }
 }

@@ -20,11 +20,11 @@ enum { TL_MAX_PARAMS = 5 };
 
 /* --- attributes ---------------------------------------------------------------------------- */
 typedef enum tl_attr_type {
-    TL_ATTR_INT,  /* int32_t */
-    TL_ATTR_PAIR, /* int32_t[2]: height, width; one number in text sets both */
-    TL_ATTR_PADS, /* int32_t[4]: top, left, bottom, right; one number in text sets all, two set
-                     vertical and horizontal */
-    TL_ATTR_BOOL, /* int32_t 0 or 1 */
+    TL_ATTR_INT,   /* int32_t */
+    TL_ATTR_PAIR,  /* int32_t[2]: height, width; one number in text sets both */
+    TL_ATTR_PADS,  /* int32_t[4]: top, left, bottom, right; one number in text sets all, two set
+                      vertical and horizontal */
+    TL_ATTR_BOOL,  /* int32_t 0 or 1 */
     TL_ATTR_FLOAT, /* float */
     TL_ATTR_CHOICE /* int32_t index into choices */
 } tl_attr_type;
@@ -42,8 +42,9 @@ typedef struct tl_attr_spec {
 typedef enum tl_init {
     TL_INIT_ZERO,
     TL_INIT_ONE,
-    TL_INIT_HE_NORMAL,      /* convolutions: std sqrt(2 / fan_out) (He et al. 2015), torchvision's choice */
-    TL_INIT_GLOROT_UNIFORM  /* dense: Glorot and Bengio 2010, Keras's choice */
+    TL_INIT_HE_NORMAL, /* convolutions: std sqrt(2 / fan_out) (He et al. 2015), torchvision's choice
+                        */
+    TL_INIT_GLOROT_UNIFORM /* dense: Glorot and Bengio 2010, Keras's choice */
 } tl_init;
 
 typedef struct tl_param_spec {
@@ -71,7 +72,8 @@ typedef struct tl_op_memory {
     size_t packed;        /* parameters in the kernels' order, see pack */
 } tl_op_memory;
 
-/* --- one call ---------------------------------------------------------------------------------- */
+/* --- one call ----------------------------------------------------------------------------------
+ */
 typedef struct tl_op_call {
     tl_context *ctx;
     const void *attr;
@@ -79,11 +81,11 @@ typedef struct tl_op_call {
     const tl_view *in; /* in[i].data is NULL in backward unless TL_OP_KEEPS_INPUT */
     tl_view out;       /* out.data is NULL in backward unless TL_OP_KEEPS_OUTPUT */
     int param_count;
-    float *const *param; /* in the order of tl_op_shapes.param */
-    bool training;       /* dropout drops, batch norm uses and updates batch statistics */
+    float *const *param;   /* in the order of tl_op_shapes.param */
+    bool training;         /* dropout drops, batch norm uses and updates batch statistics */
     bool backward_follows; /* fill `saved` */
-    uint64_t seed;       /* of the run */
-    uint64_t stream;     /* of this node and step, for tl_rng_make */
+    uint64_t seed;         /* of the run */
+    uint64_t stream;       /* of this node and step, for tl_rng_make */
     void *saved;
     void *work;
     const float *packed;         /* written by pack, or NULL when the operator has none */
@@ -91,32 +93,33 @@ typedef struct tl_op_call {
                                     operator's own */
     /* backward only */
     const float *grad_out;
-    float *const *grad_in;   /* NULL where no gradient is wanted; written, or added to where
-                                grad_add is set */
+    float *const *grad_in; /* NULL where no gradient is wanted; written, or added to where
+                              grad_add is set */
     const bool *grad_add;
     float *const *grad_param; /* added to; NULL where the parameter is frozen or not learned */
 } tl_op_call;
 
-/* --- the descriptor ---------------------------------------------------------------------------- */
+/* --- the descriptor ----------------------------------------------------------------------------
+ */
 typedef enum tl_op_flags {
-    TL_OP_KEEPS_INPUT = 1,   /* backward reads the inputs */
-    TL_OP_KEEPS_OUTPUT = 2,  /* backward reads the output */
-    TL_OP_IN_PLACE = 4,      /* out may be in[0]'s memory; grad_in[0] may be grad_out's, in which
-                                case the other inputs' gradients are written first */
-    TL_OP_VIEW = 8,          /* out has in[0]'s bytes unchanged (flatten, identity; dropout and
-                                the like only when not training): the plan may alias both */
-    TL_OP_EPILOGUE = 16,     /* forward honours an epilogue and packs with a per-channel scale; its
-                                second parameter, if it has one, is a bias [oc] */
-    TL_OP_PROBABILITY = 32,  /* turns logits into probabilities; losses see through it */
-    TL_OP_RANDOM = 64,       /* draws random numbers when training; TL_OP_VIEW holds otherwise */
-    TL_OP_STATISTICS = 128,  /* when training, uses and updates the batch's statistics: done only
-                                where its own parameters are trained and the plan asks for it */
-    TL_OP_SUM = 256          /* out is in[0] + in[1] when there are two inputs of one shape: an
-                                epilogue's residual */
+    TL_OP_KEEPS_INPUT = 1,  /* backward reads the inputs */
+    TL_OP_KEEPS_OUTPUT = 2, /* backward reads the output */
+    TL_OP_IN_PLACE = 4,     /* out may be in[0]'s memory; grad_in[0] may be grad_out's, in which
+                               case the other inputs' gradients are written first */
+    TL_OP_VIEW = 8,         /* out has in[0]'s bytes unchanged (flatten, identity; dropout and
+                               the like only when not training): the plan may alias both */
+    TL_OP_EPILOGUE = 16,    /* forward honours an epilogue and packs with a per-channel scale; its
+                               second parameter, if it has one, is a bias [oc] */
+    TL_OP_PROBABILITY = 32, /* turns logits into probabilities; losses see through it */
+    TL_OP_RANDOM = 64,      /* draws random numbers when training; TL_OP_VIEW holds otherwise */
+    TL_OP_STATISTICS = 128, /* when training, uses and updates the batch's statistics: done only
+                               where its own parameters are trained and the plan asks for it */
+    TL_OP_SUM = 256         /* out is in[0] + in[1] when there are two inputs of one shape: an
+                               epilogue's residual */
 } tl_op_flags;
 
 typedef struct tl_op {
-    const char *name; /* "conv2d" */
+    const char *name;           /* "conv2d" */
     int min_inputs, max_inputs; /* max 0: any number */
     unsigned flags;
     size_t attr_size;
@@ -148,7 +151,8 @@ const tl_op *tl_op_find(const char *name);
 /* All operators, NULL-terminated. */
 const tl_op *const *tl_op_all(void);
 
-/* --- attributes as text (attr.c) ---------------------------------------------------------------- */
+/* --- attributes as text (attr.c) ----------------------------------------------------------------
+ */
 /* Fills `attr` (op->attr_size bytes) with initial values. */
 void tl_attr_init(const tl_op *op, void *attr);
 /* Sets attributes from "filters=64 kernel=3 stride=2 pad=1,1,0,0"; NULL or "" sets none.
