@@ -48,7 +48,7 @@ static ALWAYS_INLINE float act_value(tl_act act, float x) {
 }
 
 /* x or 0 without a branch, also where x is NaN: activations are random, a branch on them is
- * mispredicted half of the time, and compilers make one of `keep ? x : 0`. */
+ * mispredicted half of the time, and gcc makes one of `v > 0 ? dy : 0`. */
 static ALWAYS_INLINE float x_or_zero(bool keep, float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
@@ -66,7 +66,7 @@ static ALWAYS_INLINE float act_gradient(tl_act act, float v, float dy) {
     case TL_ACT_RELU:
         return x_or_zero(v > 0.0f, dy);
     case TL_ACT_RELU6:
-        return x_or_zero((v > 0.0f) & (v < 6.0f), dy);
+        return ((v > 0.0f) & (v < 6.0f)) ? dy : 0.0f;
     case TL_ACT_SIGMOID:
         return dy * (v * (1.0f - v));
     case TL_ACT_SILU: {

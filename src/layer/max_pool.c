@@ -30,6 +30,11 @@ static void compete(const float *x, int32_t place, float *best, int32_t *winner,
     }
 }
 
+/* Counted over the whole window, padding included. */
+static int32_t place_of(const tl_pool_pixel *pixel, int64_t h, int64_t w) {
+    return (int32_t)((h - pixel->h.start) * pixel->axis[1].kernel + w - pixel->w.start);
+}
+
 static void forward_pixel(const tl_pool_pixel *pixel) {
     const tl_op_call *call = pixel->call;
     const float *x = call->in[0].data;
@@ -37,13 +42,11 @@ static void forward_pixel(const tl_pool_pixel *pixel) {
     int32_t winner[TL_POOL_BLOCK];
     memcpy(best, x + tl_pool_in_offset(pixel, pixel->h.begin, pixel->w.begin),
            (size_t)pixel->channels * sizeof(float));
-    int64_t width = pixel->axis[1].kernel;
-    int32_t first =
-        (int32_t)((pixel->h.begin - pixel->h.start) * width + pixel->w.begin - pixel->w.start);
+    int32_t first = place_of(pixel, pixel->h.begin, pixel->w.begin);
     for (int64_t i = 0; i < pixel->channels; i++) winner[i] = first;
     for (int64_t h = pixel->h.begin; h < pixel->h.end; h++) {
         for (int64_t w = pixel->w.begin; w < pixel->w.end; w++) {
-            int32_t place = (int32_t)((h - pixel->h.start) * width + w - pixel->w.start);
+            int32_t place = place_of(pixel, h, w);
             compete(x + tl_pool_in_offset(pixel, h, w), place, best, winner, pixel->channels);
         }
     }
@@ -57,14 +60,21 @@ static void forward(const tl_op_call *call) {
     tl_pool_forward(call, forward_pixel);
 }
 
+/* Every place takes its share, most of it 0: this vectorises, where going from each winner to its
+ * place does not. */
 static void backward_pixel(const tl_pool_pixel *pixel) {
     const tl_op_call *call = pixel->call;
-    const uint8_t *winner = (const uint8_t *)call->saved + pixel->out;
+    const uint8_t *saved = (const uint8_t *)call->saved + pixel->out;
     const float *dy = call->grad_out + pixel->out;
-    int64_t width = pixel->axis[1].kernel;
-    for (int64_t i = 0; i < pixel->channels; i++) {
-        int64_t h = pixel->h.start + winner[i] / width, w = pixel->w.start + winner[i] % width;
-        call->grad_in[0][tl_pool_in_offset(pixel, h, w) + i] += dy[i];
+    int32_t winner[TL_POOL_BLOCK];
+    for (int64_t i = 0; i < pixel->channels; i++) winner[i] = saved[i];
+    for (int64_t h = pixel->h.begin; h < pixel->h.end; h++) {
+        for (int64_t w = pixel->w.begin; w < pixel->w.end; w++) {
+            int32_t place = place_of(pixel, h, w);
+            float *dx = call->grad_in[0] + tl_pool_in_offset(pixel, h, w);
+            for (int64_t i = 0; i < pixel->channels; i++)
+                dx[i] += (float)(winner[i] == place) * dy[i];
+        }
     }
 }
 
