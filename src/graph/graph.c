@@ -48,7 +48,7 @@ static void release_node(tl_context *ctx, tl_node *node) {
 static void truncate_params(tl_graph *graph, int count) {
     while (graph->param_count > count) {
         tl_param *param = &graph->param[--graph->param_count];
-        graph->param_elements -= tl_tensor_count(param->value);
+        graph->param_elements -= tl_shape_count(&param->shape);
         release_param(graph->ctx, param);
     }
 }
@@ -121,11 +121,17 @@ static tl_status check_param_limit(const tl_graph *graph, const tl_node *node,
     return TL_OK;
 }
 
+static tl_status allocate_param(tl_context *ctx, tl_param *param) {
+    tl_status status = tl_tensor_new(ctx, TL_F32, &param->shape, &param->value);
+    return status == TL_OK ? TL_OK : tl_fail_in(status, "%s", param->name);
+}
+
 static tl_status add_param(tl_graph *graph, const tl_node *node, const tl_param_spec *spec) {
     tl_context *ctx = graph->ctx;
     TL_TRY(grow(ctx, (void **)&graph->param, graph->param_count + 1, &graph->param_capacity,
                 sizeof(tl_param)));
-    tl_param param = {.node = graph->node_count,
+    tl_param param = {.shape = spec->shape,
+                      .node = graph->node_count,
                       .learned = spec->learned,
                       .trainable = spec->learned,
                       .fan_in = spec->fan_in,
@@ -133,13 +139,13 @@ static tl_status add_param(tl_graph *graph, const tl_node *node, const tl_param_
                       .init = spec->init};
     param.name = tl_format(ctx, "%s.%s", node->name, spec->name);
     TL_CHECK_MEMORY(param.name);
-    tl_status status = tl_tensor_new(ctx, TL_F32, &spec->shape, &param.value);
+    tl_status status = graph->hollow ? TL_OK : allocate_param(ctx, &param);
     if (status != TL_OK) {
         release_param(ctx, &param);
-        return tl_fail_in(status, "%s.%s", node->name, spec->name);
+        return status;
     }
     graph->param[graph->param_count++] = param;
-    graph->param_elements += tl_tensor_count(param.value);
+    graph->param_elements += tl_shape_count(&param.shape);
     return TL_OK;
 }
 
@@ -217,6 +223,14 @@ tl_status tl_graph_create(tl_context *ctx, int64_t height, int64_t width, int64_
     return TL_OK;
 }
 
+tl_status tl_graph_allocate(tl_graph *graph) {
+    for (int i = 0; i < graph->param_count; i++) {
+        if (!graph->param[i].value) TL_TRY(allocate_param(graph->ctx, &graph->param[i]));
+    }
+    graph->hollow = false;
+    return TL_OK;
+}
+
 /* --- initial values ------------------------------------------------------------------------------
  */
 
@@ -283,7 +297,7 @@ int64_t tl_graph_param_elements(const tl_graph *graph, bool trainable_only) {
     if (!trainable_only) return graph->param_elements;
     int64_t elements = 0;
     for (int i = 0; i < graph->param_count; i++) {
-        if (graph->param[i].trainable) elements += tl_tensor_count(graph->param[i].value);
+        if (graph->param[i].trainable) elements += tl_shape_count(&graph->param[i].shape);
     }
     return elements;
 }

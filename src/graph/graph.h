@@ -13,7 +13,8 @@ enum { TL_MAX_NODES = 4096 };
 
 typedef struct tl_param {
     char *name; /* "NODE.PARAM", such as "layer1.0.conv1.weight" */
-    tl_tensor *value;
+    tl_shape shape;
+    tl_tensor *value; /* NULL in a hollow graph */
     int node;
     bool learned;   /* trained by gradient, in principle */
     bool trainable; /* and now; always false unless learned */
@@ -40,6 +41,7 @@ typedef struct tl_graph {
     int param_count, param_capacity;
     tl_param *param;
     int64_t param_elements; /* of all parameters together */
+    bool hollow;            /* nodes are added without memory for their parameters */
     int64_t param_limit;    /* the most that tl_graph_add() lets them be; at first no limit */
 } tl_graph;
 
@@ -54,6 +56,9 @@ void tl_graph_free(tl_graph *graph);
  * attribute, input out of range), SHAPE, LIMIT, NO_MEMORY. The graph is unchanged on failure. */
 tl_status tl_graph_add(tl_graph *graph, const char *op, const char *name, const char *attrs,
                        int input_count, const int *inputs, int *node);
+/* Allocates (zeroed) what a hollow graph only describes, which ends its being hollow. Only shapes
+ * and names of a hollow graph may be asked for. Errors: NO_MEMORY. */
+tl_status tl_graph_allocate(tl_graph *graph);
 /* Removes every node after `last`. */
 void tl_graph_truncate(tl_graph *graph, int last);
 /* Index of a node or parameter by name; -1 when there is none. */

@@ -61,11 +61,10 @@ static tl_status check_params(const tl_graph *graph, const tl_node *node,
                               const tl_op_shapes *shapes) {
     for (int i = 0; i < node->param_count; i++) {
         const tl_param *param = &graph->param[node->first_param + i];
-        tl_shape has = tl_tensor_get_shape(param->value);
         char has_text[TL_SHAPE_TEXT], needed_text[TL_SHAPE_TEXT];
-        TL_CHECK(tl_shape_equal(&has, &shapes->param[i].shape), TL_SHAPE,
+        TL_CHECK(tl_shape_equal(&param->shape, &shapes->param[i].shape), TL_SHAPE,
                  "%s: has shape %s, but this input needs %s", param->name,
-                 tl_shape_text(&has, has_text),
+                 tl_shape_text(&param->shape, has_text),
                  tl_shape_text(&shapes->param[i].shape, needed_text));
     }
     return TL_OK;
@@ -157,7 +156,7 @@ static void lay_out_gradients(tl_plan *plan) {
         plan->gradient_offset[i] = -1;
         if (!plan->options.training || !inside || !param->trainable) continue;
         plan->gradient_offset[i] = plan->gradient_count;
-        plan->gradient_count += tl_tensor_count(param->value);
+        plan->gradient_count += tl_shape_count(&param->shape);
     }
     plan->memory.gradients = (size_t)plan->gradient_count * sizeof(float);
 }

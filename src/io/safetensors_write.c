@@ -45,14 +45,26 @@ static tl_status add_metadata(json_t *header, int count, const char *const *keys
 /* Bytes of the entry's data. */
 static tl_status entry_bytes(const tl_safetensors_entry *entry, int64_t *bytes) {
     int64_t count = tl_shape_count(&entry->shape);
+    int64_t size = (int64_t)tl_dtype_size(entry->dtype);
     char quoted[TL_QUOTE_TEXT];
     tl_quote(entry->name, strlen(entry->name), quoted);
-    TL_CHECK(count >= 0 && !__builtin_mul_overflow(count, (int64_t)sizeof(float), bytes), TL_LIMIT,
+    TL_CHECK(size > 0, TL_INVALID_ARGUMENT, "tensor \"%s\": %d is no dtype", quoted,
+             (int)entry->dtype);
+    TL_CHECK(count >= 0 && !__builtin_mul_overflow(count, size, bytes), TL_LIMIT,
              "tensor \"%s\": the size overflows", quoted);
     TL_CHECK(entry->data || count == 0, TL_INVALID_ARGUMENT, "tensor \"%s\": data is NULL", quoted);
     TL_CHECK(strcmp(entry->name, "__metadata__") != 0, TL_INVALID_ARGUMENT,
              "tensor \"%s\": the name is reserved by the format", quoted);
     return TL_OK;
+}
+
+/* The format writes our dtypes' names in capitals. */
+static json_t *dtype_text(tl_dtype dtype) {
+    char text[8] = "";
+    const char *name = tl_dtype_name(dtype);
+    for (size_t i = 0; name[i] && i + 1 < sizeof text; i++)
+        text[i] = (char)(name[i] >= 'a' && name[i] <= 'z' ? name[i] - 'a' + 'A' : name[i]);
+    return json_string(text);
 }
 
 static tl_status add_tensors(json_t *header, int count, const tl_safetensors_entry *entries) {
@@ -66,8 +78,9 @@ static tl_status add_tensors(json_t *header, int count, const tl_safetensors_ent
         for (int k = 0; k < entries[i].shape.rank; k++) {
             json_array_append_new(shape, json_integer(entries[i].shape.dim[k]));
         }
-        json_t *entry = json_pack("{s:s,s:o,s:[I,I]}", "dtype", "F32", "shape", shape,
-                                  "data_offsets", (json_int_t)begin, (json_int_t)end);
+        json_t *entry =
+            json_pack("{s:o,s:o,s:[I,I]}", "dtype", dtype_text(entries[i].dtype), "shape", shape,
+                      "data_offsets", (json_int_t)begin, (json_int_t)end);
         TL_TRY(add_member(header, entries[i].name, entry, "tensor name"));
         begin = end;
     }
@@ -99,7 +112,8 @@ static tl_status write_all(tl_context *ctx, const char *path, const unsigned cha
     tl_status status = tl_writer_write(&writer, header, header_size);
     for (int i = 0; i < count && status == TL_OK; i++) {
         size_t elements = (size_t)tl_shape_count(&entries[i].shape);
-        status = tl_writer_write(&writer, entries[i].data, elements * sizeof(float));
+        status =
+            tl_writer_write(&writer, entries[i].data, elements * tl_dtype_size(entries[i].dtype));
     }
     if (status == TL_OK) return tl_writer_commit(&writer);
     tl_writer_abandon(&writer);

@@ -61,15 +61,16 @@ tl_status tl_safetensors_read(tl_weights *weights);
 tl_status tl_pth_read_zip(tl_weights *weights);
 tl_status tl_pth_read_legacy(tl_weights *weights);
 
-/* Writing: tensors in the order given, f32, one right after the other, since the format allows no
+/* Writing: tensors in the order given, one right after the other, since the format allows no
  * holes. The first one begins at a multiple of 64 bytes (the header is padded with spaces), each
- * later one where the one before ends: at a multiple of 4. Replaces `path` atomically.
- * Errors: INVALID_ARGUMENT (a repeated name, text that is not UTF-8), LIMIT, IO, PERMISSION,
+ * later one where the one before ends: put smaller dtypes last. Replaces `path` atomically.
+ * Errors: INVALID_ARGUMENT (a repeated name, no dtype, text that is not UTF-8), LIMIT, IO, PERMISSION,
  * NO_MEMORY. */
 typedef struct tl_safetensors_entry {
     const char *name;
     tl_shape shape;
-    const float *data;
+    const void *data; /* row-major */
+    tl_dtype dtype;
 } tl_safetensors_entry;
 tl_status tl_safetensors_write(tl_context *ctx, const char *path, int count,
                                const tl_safetensors_entry *entries, int metadata_count,
