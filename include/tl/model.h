@@ -37,7 +37,9 @@ TL_API tl_status tl_model_create(tl_context *ctx, const char *backbone, int clas
                                  tl_model **out);
 
 /* Starts an empty model whose input is N x height x width x channels (or N x channels when
- * height and width are 0); layers are added with tl_model_add(). */
+ * height and width are 0); layers are added with tl_model_add(). Pictures are stretched to the
+ * input and scaled to -1 .. 1 until tl_model_set_preprocess() says otherwise.
+ * Errors: SHAPE (a size that makes no sense), NO_MEMORY. */
 TL_API tl_status tl_model_create_empty(tl_context *ctx, int height, int width, int channels,
                                        tl_model **out);
 

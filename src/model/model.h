@@ -2,58 +2,118 @@
 #ifndef TL_MODEL_MODEL_H
 #define TL_MODEL_MODEL_H
 
-#include <pthread.h>
-
 #include <tl/model.h>
 
 #include "graph/graph.h"
 #include "image/image.h"
 #include "io/weights.h"
 
+enum { TL_MAX_CLASSES = 1 << 20 };
+
+/* Idle and borrowed inference plans (plans.c). */
+typedef struct tl_plan_pool tl_plan_pool;
+
 struct tl_model {
     tl_context *ctx;
     tl_graph *graph;
-    char *backbone;       /* name of the architecture, or "custom" */
-    tl_preprocess preprocess;
-    int features;         /* last node of the backbone: its value is the feature map */
-    int class_count;
-    char **class_name;    /* class_count of them, or NULL: numbers */
-    char *training;       /* JSON summary of the training run, or NULL */
-    /* Golden vectors: inputs [k H W C] as 8-bit pixels after geometry, and probabilities
-     * [k class_count] recorded at saving. NULL when there are none. */
+    char *backbone;     /* name of the architecture, or "custom" */
+    const char *format; /* what it was read from: "libtl", a tl_weights format, or "none" */
+    tl_preprocess
+        preprocess;  /* meaningful when the input is a picture, see tl_model_sees_pictures() */
+    int features;    /* last node of the backbone: its value is the feature map */
+    int class_count; /* 0 when the last node is no classifier */
+    const char **class_name; /* class_count of them, pointing into class_text */
+    char *class_text;
+    char *training; /* JSON object: summary of the training run, or NULL */
+    /* Golden vectors: inputs [k H W C] as 8-bit pixels after geometry, and the probabilities
+     * [k class_count] that the file says they give. NULL when there are none. */
     int golden_count;
     unsigned char *golden_input;
     float *golden_output;
-    /* Idle inference plans, handed out to one thread at a time (run.c). */
-    pthread_mutex_t plans_lock;
-    struct tl_idle_plan *plans;
+    tl_plan_pool *plans;
 };
 
-/* --- plans for inference (run.c) ------------------------------------------------------------------ */
-/* Borrows a plan from the input (or `from`) to node `to` for up to `batch` samples of the
- * model's input size; gives it back with tl_model_return_plan(). Thread safe. */
-tl_status tl_model_borrow_plan(const tl_model *model, int to, int64_t batch, const tl_shape *input, tl_plan **out);
-void tl_model_return_plan(const tl_model *model, tl_plan *plan);
-/* Drops idle plans; to be called whenever weights or structure change. */
+/* --- making (model.c)
+ * ------------------------------------------------------------------------------ */
+/* A model around `graph`, which it takes over, also on failure. `features` is the last node of
+ * the backbone. Classes are numbered as the last node says. */
+tl_status tl_model_wrap(tl_graph *graph, const char *backbone, int features, tl_model **out);
+/* Sets class_count from the graph's last node and the names: `names` holds that many, or is NULL
+ * for numbers. */
+tl_status tl_model_set_classes(tl_model *model, const char *const *names);
+/* Number of classes that the last node of the graph answers: its units, two for a single sigmoid
+ * unit, 0 when it is no vector. */
+int tl_model_count_classes(const tl_model *model);
+/* Whether the input is pictures of three channels. */
+bool tl_model_sees_pictures(const tl_model *model);
+/* To be called whenever weights or structure change: drops idle plans and recorded answers. */
 void tl_model_changed(tl_model *model);
-/* Class probabilities from the value of the graph's last node: softmax of logits unless the
- * graph ends in a probability, two classes from one sigmoid unit. in [n, units], out [n, classes]. */
-void tl_model_probabilities(const tl_model *model, const float *output, int64_t n, float *out);
+tl_status tl_model_set_training_summary(tl_model *model, const char *json);
+/* The same network for an input of another size (image_size of the recipe). The weights stay.
+ * Errors: INVALID_ARGUMENT, SHAPE (a layer's weights depend on the size: names it), NO_MEMORY. */
+tl_status tl_model_resize_input(tl_model *model, int height, int width);
 
-/* --- backbones -------------------------------------------------------------------------------------- */
-/* How names and layouts of a file map to ours: a tensor called `external` belongs to parameter
- * `internal`. Patterns contain '*' for a part copied from one to the other. */
+/* Forgets the golden inputs, whose size no longer fits. */
+void tl_model_forget_golden(tl_model *model);
+
+/* --- running (plans.c, predict.c)
+ * ------------------------------------------------------------------- */
+tl_status tl_plan_pool_create(tl_context *ctx, tl_plan_pool **out);
+void tl_plan_pool_free(tl_plan_pool *pool); /* NULL is allowed */
+/* Drops the plans, none of which may be borrowed. */
+void tl_plan_pool_clear(tl_plan_pool *pool);
+/* From now on weights may change between any two calls: plans pack them at every borrowing. */
+void tl_plan_pool_expose(tl_plan_pool *pool);
+/* Borrows a plan from the input to node `to` for up to `batch` samples of shape `input` (whose
+ * dim[0] does not matter; NULL for the model's own); give it back with tl_model_return_plan().
+ * Thread safe. */
+tl_status tl_model_borrow_plan(const tl_model *model, int to, int64_t batch, const tl_shape *input,
+                               tl_plan **out);
+void tl_model_return_plan(const tl_model *model, tl_plan *plan);
+/* Class probabilities from the value of the graph's last node: softmax of logits unless the
+ * graph ends in a probability, two classes from one sigmoid unit. in [n, units], out [n, classes].
+ */
+void tl_model_probabilities(const tl_model *model, const float *output, int64_t n, float *out);
+/* Class probabilities of a picture that already has the input's size. Thread safe. */
+tl_status tl_model_predict_fitted(const tl_model *model, const unsigned char *pixels,
+                                  float *probabilities);
+
+/* --- names of tensors (names.c)
+ * --------------------------------------------------------------------- A parameter of ours is
+ * NODE.PARAM. `external` is what a scheme calls a node, or a parameter of one. In patterns '*'
+ * stands for any text, the same on both sides. '#' stands for STAGE.INDEX in ours and for the same
+ * block's number, counted through from 0, in theirs. The first rule whose `internal` matches holds.
+ */
 typedef struct tl_name_rule {
     const char *external;
     const char *internal;
 } tl_name_rule;
 
+/* Layouts are PyTorch's in every scheme so far: convolutions O I KH KW, dense O I. */
 typedef struct tl_naming {
-    const char *scheme; /* "torchvision", "timm", ... */
-    const tl_name_rule *rules;  /* NULL external ends the list */
+    const char *scheme;         /* "torchvision", "timm", ... */
+    const tl_name_rule *nodes;  /* ended by a NULL rule */
+    const tl_name_rule *params; /* the same for what follows the last dot */
     const char *const *ignored; /* patterns of tensors we have no use for; NULL-terminated */
 } tl_naming;
 
+extern const tl_name_rule tl_pytorch_params[];
+extern const char *const tl_pytorch_ignored[];
+
+enum { TL_NAME_CAPACITY = 256 };
+/* Where a walk over a graph's parameters, in their order, stands in counting blocks. */
+typedef struct tl_block_counter {
+    char block[32];
+    int number;
+} tl_block_counter;
+/* Writes what `naming` calls the parameter to `external`; false when no rule matches. The counter
+ * starts as {"", -1}. */
+bool tl_name_translate(const tl_naming *naming, const char *internal, tl_block_counter *counter,
+                       char external[TL_NAME_CAPACITY]);
+bool tl_name_ignored(const tl_naming *naming, const char *external);
+
+/* --- backbones (backbone.c)
+ * --------------------------------------------------------------------------- */
 typedef struct tl_backbone {
     const char *name; /* "resnet50" */
     int input_size;   /* pixels */
@@ -61,32 +121,77 @@ typedef struct tl_backbone {
     const char *preprocess; /* preset */
     const char *weights;    /* file name in the weights folder, or NULL when none is known */
     const tl_naming *const *namings; /* NULL-terminated */
-    const void *config;     /* the builder's own */
-    /* Appends the network to a graph that has only its input, classifier included; sets
+    const void *config;              /* the builder's own */
+    /* Appends the network to a graph that has only its input, classifier last; sets
      * *features to the last node before pooling and classifier. */
     tl_status (*build)(tl_graph *graph, const void *config, int classes, int *features);
 } tl_backbone;
 
-extern const tl_backbone tl_resnet_backbones[];    /* resnet.c, ended by a NULL name */
+extern const tl_backbone tl_resnet_backbones[];            /* resnet.c, ended by a NULL name */
 extern const tl_backbone tl_efficientnet_lite_backbones[]; /* efficientnet_lite.c */
+/* By name, in which '-' and '_' are the same; NULL when there is none such. */
 const tl_backbone *tl_backbone_find(const char *name);
-const tl_backbone *tl_backbone_at(int index);
+const tl_backbone *tl_backbone_at(int index); /* NULL when out of range */
+/* The same, with NOT_FOUND listing the names. */
+tl_status tl_backbone_require(const char *name, const tl_backbone **out);
+/* "a, b, c" into `text`, which is returned. */
+enum { TL_BACKBONE_NAMES = 512 };
+const char *tl_backbone_names(char text[TL_BACKBONE_NAMES]);
+/* Builds the architecture's graph. With `hollow` its parameters have no memory yet, see
+ * tl_graph_allocate(). */
+tl_status tl_backbone_build(tl_context *ctx, const tl_backbone *backbone, int classes, bool hollow,
+                            tl_graph **graph, int *features);
+/* A model around a backbone's graph, with the backbone's preprocessing; takes the graph over. */
+tl_status tl_backbone_wrap(const tl_backbone *backbone, tl_graph *graph, int features,
+                           tl_model **out);
 
 /* Recognises which backbone and scheme a weights file is for, builds it and fills it
- * (backbone.c). Errors: UNSUPPORTED, listing for the closest match the tensors that are missing,
- * left over or of another shape. */
-tl_status tl_model_from_weights(tl_context *ctx, const tl_weights *weights, tl_model **out);
-/* Saved models: save.c. */
-tl_status tl_model_from_saved(tl_context *ctx, const tl_weights *weights, tl_model **out);
+ * (recognize.c). Errors: UNSUPPORTED, listing for the closest match the tensors that are missing,
+ * left over or of another shape; CORRUPT (a value is not finite), LIMIT, NO_MEMORY, reading's. */
+tl_status tl_model_from_weights(const tl_weights *weights, tl_model **out);
+/* The 1000 classes that every ImageNet classifier answers, in their order (imagenet_classes.c). */
+enum { TL_IMAGENET_CLASSES = 1000 };
+extern const char *const tl_imagenet_classes[TL_IMAGENET_CLASSES];
+/* CORRUPT, naming tensor and position, when a value is not finite. */
+tl_status tl_check_finite(const char *name, const float *values, int64_t count);
+
+/* --- JSON (describe.c)
+ * ------------------------------------------------------------------------------- */
+struct json_t;
+/* The text of `json`, which is consumed and may be NULL (out of memory), in a new block for
+ * tl_free(); NULL when memory is out. */
+char *tl_json_text(tl_context *ctx, struct json_t *json, size_t flags);
+struct json_t *tl_model_classes_json(const tl_model *model);
+
+/* --- saved models (save.c, saved.c, golden.c)
+ * ---------------------------------------------------------- */
+/* A saved model is a safetensors file. Its tensors are the graph's parameters under their own
+ * names and in our layout, then GOLDEN_INPUT [k H W C] (pixels 0..255) and GOLDEN_OUTPUT
+ * [k classes] (probabilities), unless there are none. Its metadata holds the keys below. */
+#define TL_SAVED_VERSION 1
+#define TL_SAVED_GOLDEN_INPUT "golden.input"
+#define TL_SAVED_GOLDEN_OUTPUT "golden.output"
+#define TL_SAVED_KEY_VERSION "libtl.version"       /* TL_SAVED_VERSION in decimal */
+#define TL_SAVED_KEY_BACKBONE "libtl.backbone"     /* architecture, or "custom" */
+#define TL_SAVED_KEY_GRAPH "libtl.graph"           /* JSON, see tl_graph_to_json() */
+#define TL_SAVED_KEY_FEATURES "libtl.features"     /* name of the backbone's last node */
+#define TL_SAVED_KEY_CLASSES "libtl.classes"       /* JSON array of names */
+#define TL_SAVED_KEY_PREPROCESS "libtl.preprocess" /* JSON, when the input is pictures */
+#define TL_SAVED_KEY_TRAINING "libtl.training"     /* JSON object, when there is one */
+tl_status tl_model_from_saved(const tl_weights *weights, tl_model **out);
 /* Whether a weights file is one of ours. */
 bool tl_weights_is_saved_model(const tl_weights *weights);
-
+enum { TL_MAX_GOLDEN = 64 };
+/* Bytes of one golden input. */
+size_t tl_model_golden_size(const tl_model *model);
+/* Probabilities of every golden input into `output` [count classes]. */
+tl_status tl_model_run_golden(const tl_model *model, int count, const unsigned char *input,
+                              float *output);
+/* A picture of the input's size that exercises a network: made by a formula, for models that are
+ * saved without golden inputs. */
+void tl_model_draw_golden(const tl_model *model, unsigned char *pixels);
 /* Keeps `count` pictures (already fitted, H W 3 bytes each) as golden inputs; their answers are
  * recorded when the model is saved. */
 tl_status tl_model_set_golden(tl_model *model, int count, const unsigned char *pixels);
-tl_status tl_model_set_training_summary(tl_model *model, const char *json);
-/* The node that holds the value of the freeze boundary; see tl_graph_boundary(). */
-/* Same network, input of another size (image_size of the recipe). Only for networks whose parameters do not depend on it. */
-tl_status tl_model_resize_input(tl_model *model, int height, int width);
 
 #endif
