@@ -142,7 +142,8 @@ static passes run_passes(tl_context *ctx, const conv_case *t, const conv_data *d
     const tl_conv *c = &t->conv;
     guarded packed = guarded_make(tl_conv_packed_size(ctx, c));
     guarded work[3];
-    for (int i = 0; i < 3; i++) work[i] = guarded_make((tl_conv_work(ctx, c, (tl_conv_pass)i) + 15) / 16 * 16);
+    for (int i = 0; i < 3; i++)
+        work[i] = guarded_make((tl_conv_work(ctx, c, (tl_conv_pass)i) + 15) / 16 * 16);
     passes p = {guarded_random(d->ys, &seed), guarded_random(d->xs, &seed),
                 guarded_random(d->ws, &seed), guarded_random(d->cs, &seed)};
     tl_conv_pack(ctx, c, d->w.data, NULL, packed.data);

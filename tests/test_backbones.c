@@ -1,0 +1,413 @@
+/* Every backbone against its reference implementation: recognition of its weights, logits,
+ * gradients and running statistics; see golden/make_backbones.py. */
+#include "support.h"
+
+#include "model/model.h"
+
+#include "golden/backbones.h"
+
+/* --- weights that both sides make by one formula ---------------------------------------------- */
+
+/* Uniform in [-1, 1): SplitMix64 from the FNV-1a hash of the name. */
+static uint64_t seed_of(const char *name) {
+    uint64_t seed = 0xCBF29CE484222325u;
+    for (; *name; name++) seed = (seed ^ (unsigned char)*name) * 0x100000001B3u;
+    return seed;
+}
+
+static double uniform(uint64_t seed, int64_t index) {
+    uint64_t z = seed + (uint64_t)(index + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    z ^= z >> 31;
+    return (double)(z >> 40) / (1 << 23) - 1;
+}
+
+static bool ends_with(const char *text, const char *end) {
+    size_t length = strlen(text), tail = strlen(end);
+    return length >= tail && strcmp(text + length - tail, end) == 0;
+}
+
+static void make_values(const char *name, const tl_shape *shape, double gamma, float *out) {
+    int64_t count = tl_shape_count(shape);
+    double offset = 0, scale = 0.1;
+    if (ends_with(name, "running_var")) {
+        offset = 1;
+        scale = 0.5;
+    } else if (shape->rank > 1) {
+        scale = sqrt(6.0 / (double)(count / shape->dim[0]));
+    } else if (ends_with(name, "weight")) {
+        offset = gamma;
+        scale = 0.2;
+    }
+    uint64_t seed = seed_of(name);
+    for (int64_t i = 0; i < count; i++) out[i] = (float)(offset + scale * uniform(seed, i));
+}
+
+/* --- a weights file in memory, as a framework would write it -----------------------------------
+ */
+
+typedef struct weights_file {
+    char *bytes;
+    size_t size;
+} weights_file;
+
+typedef struct file_options {
+    const tl_backbone *backbone;
+    const tl_naming *naming;
+    int classes;
+    double gamma;
+    const char *drop;   /* leave this tensor out */
+    const char *add;    /* and put one of this name in, [2] */
+    const char *widen;  /* one more row here */
+    const char *poison; /* a NaN here */
+} file_options;
+
+static tl_shape framework_shape(const tl_shape *s) {
+    if (s->rank != 4) return *s;
+    return tl_shape_make(4, s->dim[0], s->dim[3], s->dim[1], s->dim[2]);
+}
+
+static size_t add_tensor(char *header, size_t used, size_t capacity, const char *name,
+                         const tl_shape *shape, size_t *begin) {
+    size_t end = *begin + (size_t)tl_shape_count(shape) * sizeof(float);
+    char text[TL_SHAPE_TEXT];
+    used += (size_t)snprintf(header + used, capacity - used,
+                             "%s\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
+                             used > 1 ? "," : "", name, tl_shape_text(shape, text), *begin, end);
+    *begin = end;
+    return used;
+}
+
+static bool is(const char *name, const char *other) {
+    return other && strcmp(name, other) == 0;
+}
+
+static void name_tensors(tl_context *ctx, const file_options *o, char (**names)[TL_NAME_CAPACITY],
+                         tl_shape **shapes, int *count) {
+    tl_graph *graph = NULL;
+    int features = 0;
+    assert_ok(tl_backbone_build(ctx, o->backbone, o->classes, true, &graph, &features));
+    size_t most = (size_t)graph->param_count + 1;
+    *names = malloc(most * sizeof **names);
+    *shapes = malloc(most * sizeof **shapes);
+    *count = 0;
+    tl_block_counter counter = {.number = -1};
+    for (int i = 0; i < graph->param_count; i++) {
+        char *name = (*names)[*count];
+        assert_true(tl_name_translate(o->naming, graph->param[i].name, &counter, name));
+        if (is(name, o->drop)) continue;
+        (*shapes)[*count] = framework_shape(&graph->param[i].shape);
+        if (is(name, o->widen)) (*shapes)[*count].dim[0]++;
+        ++*count;
+    }
+    if (o->add) {
+        snprintf((*names)[*count], TL_NAME_CAPACITY, "%s", o->add);
+        (*shapes)[(*count)++] = tl_shape_make(1, INT64_C(2));
+    }
+    tl_graph_free(graph);
+}
+
+static weights_file make_file(tl_context *ctx, const file_options *o) {
+    char(*names)[TL_NAME_CAPACITY];
+    tl_shape *shapes;
+    int count;
+    name_tensors(ctx, o, &names, &shapes, &count);
+    size_t capacity = (size_t)count * 256 + 16, used = 1, data = 0;
+    char *header = malloc(capacity);
+    header[0] = '{';
+    for (int i = 0; i < count; i++)
+        used = add_tensor(header, used, capacity, names[i], &shapes[i], &data);
+    header[used++] = '}';
+    while (used % 8) header[used++] = ' ';
+    weights_file file = {malloc(8 + used + data), 8 + used + data};
+    for (int i = 0; i < 8; i++) file.bytes[i] = (char)(used >> (8 * i));
+    memcpy(file.bytes + 8, header, used);
+    float *value = (float *)(void *)(file.bytes + 8 + used);
+    for (int i = 0; i < count; i++) {
+        make_values(names[i], &shapes[i], o->gamma, value);
+        if (is(names[i], o->poison)) value[1] = NAN;
+        value += tl_shape_count(&shapes[i]);
+    }
+    free(header);
+    free(names);
+    free(shapes);
+    return file;
+}
+
+static const tl_naming *find_naming(const tl_backbone *backbone, const char *scheme) {
+    for (const tl_naming *const *naming = backbone->namings; *naming; naming++)
+        if (strcmp((*naming)->scheme, scheme) == 0) return *naming;
+    fail_msg("%s has no naming %s", backbone->name, scheme);
+    return NULL;
+}
+
+static tl_tensor *make_input(tl_context *ctx, int batch, int size) {
+    tl_tensor *input = NULL;
+    int64_t shape[4] = {batch, size, size, 3}, plane = (int64_t)size * size;
+    assert_ok(tl_tensor_create(ctx, TL_F32, 4, shape, &input));
+    float *x = tl_tensor_f32(input);
+    uint64_t seed = seed_of("input");
+    for (int64_t n = 0; n < batch; n++)
+        for (int64_t i = 0; i < plane; i++)
+            for (int64_t c = 0; c < 3; c++)
+                *x++ = (float)(2 * uniform(seed, (n * 3 + c) * plane + i));
+    return input;
+}
+
+/* --- comparisons
+ * ---------------------------------------------------------------------------------- */
+
+static double worst_answer; /* of all cases, for the record */
+
+static void check_answers(const char *name, const float *logits, int64_t count, double largest,
+                          const double *first, const double *last) {
+    double error = 0;
+    for (int i = 0; i < GOLDEN_ANSWERS; i++) {
+        error = fmax(error, fabs((double)logits[i] - first[i]));
+        error = fmax(error, fabs((double)logits[count - GOLDEN_ANSWERS + i] - last[i]));
+    }
+    error /= largest;
+    worst_answer = fmax(worst_answer, error);
+    if (!(error <= 1e-4)) fail_msg("%s: logits differ by %g of the largest", name, error);
+}
+
+/* Softmax cross-entropy of labels 1, 4, 7, ...: the mean loss and its gradient. */
+static double cross_entropy(const float *logits, int batch, int classes, float *gradient) {
+    double loss = 0;
+    for (int n = 0; n < batch; n++, logits += classes, gradient += classes) {
+        int label = 3 * n + 1;
+        double largest = (double)logits[0], sum = 0;
+        for (int i = 1; i < classes; i++) largest = fmax(largest, (double)logits[i]);
+        for (int i = 0; i < classes; i++) sum += exp((double)logits[i] - largest);
+        for (int i = 0; i < classes; i++)
+            gradient[i] = (float)((exp((double)logits[i] - largest) / sum - (i == label)) / batch);
+        loss += log(sum) - ((double)logits[label] - largest);
+    }
+    return loss / batch;
+}
+
+static void check_values(const char *model, const golden_param *golden, const float *value,
+                         double tolerance) {
+    double error = 0, largest = 0;
+    for (int i = 0; i < GOLDEN_GRADIENTS; i++) {
+        largest = fmax(largest, fabs(golden->value[i]));
+        error = fmax(error, fabs((double)value[i] - golden->value[i]));
+    }
+    if (!(error <= tolerance * largest))
+        fail_msg("%s, %s: off by %g of %g", model, golden->name, error, largest);
+}
+
+static void check_training(tl_model *model, const struct golden_backbone *g,
+                           const tl_tensor *input) {
+    tl_plan_options options = {.to = tl_graph_logits(model->graph),
+                               .input = tl_tensor_get_shape(input),
+                               .training = true,
+                               .batch_norm_training = g->batch_norm_training};
+    tl_plan *plan = NULL;
+    assert_ok(tl_plan_create(model->graph, &options, &plan));
+    assert_ok(tl_plan_forward(plan, tl_tensor_const_f32(input), g->batch, 0, true));
+    tl_view logits = tl_plan_output(plan);
+    int64_t count = tl_shape_count(&logits.shape);
+    check_answers(g->name, logits.data, count, g->largest, g->first, g->last);
+    float *gradient = malloc((size_t)count * sizeof *gradient);
+    double loss = cross_entropy(logits.data, g->batch, g->classes, gradient);
+    assert_true(fabs(loss - g->loss) <= 1e-4 * fabs(g->loss));
+    tl_plan_zero_gradients(plan);
+    assert_ok(tl_plan_backward(plan, gradient));
+    free(gradient);
+    float *gradients = tl_plan_gradients(plan, &count);
+    for (const golden_param *p = g->gradient; p->name; p++) {
+        int param = tl_graph_find_param(model->graph, p->name);
+        assert_true(param >= 0);
+        check_values(g->name, p, gradients + tl_plan_gradient_offset(plan, param), 1e-4);
+    }
+    for (const golden_param *p = g->statistics; p->name; p++) {
+        int param = tl_graph_find_param(model->graph, p->name);
+        assert_true(param >= 0);
+        check_values(g->name, p, tl_tensor_f32(model->graph->param[param].value), 1e-4);
+    }
+    tl_plan_free(plan);
+}
+
+static void check_backbone(const struct golden_backbone *g) {
+    tl_context *ctx = make_context(2, NULL);
+    const tl_backbone *backbone = tl_backbone_find(g->name);
+    assert_non_null(backbone);
+    file_options options = {.backbone = backbone,
+                            .naming = find_naming(backbone, g->scheme),
+                            .classes = g->classes,
+                            .gamma = g->gamma};
+    weights_file file = make_file(ctx, &options);
+    tl_model *model = NULL;
+    assert_ok(tl_model_load_memory(ctx, file.bytes, file.size, &model));
+    free(file.bytes);
+    assert_string_equal(model->backbone, g->name);
+    assert_int_equal(tl_model_class_count(model), g->classes);
+    assert_string_equal(tl_model_class_name(model, 1), g->classes == 1000 ? "goldfish" : "1");
+
+    tl_tensor *input = make_input(ctx, g->batch, g->size), *output = NULL;
+    if (!g->batch_norm_training) {
+        assert_ok(tl_model_run(model, input, &output));
+        check_answers(g->name, tl_tensor_const_f32(output), tl_tensor_count(output), g->largest,
+                      g->first, g->last);
+        tl_tensor_free(output);
+    }
+    if (g->gradient[0].name) check_training(model, g, input);
+    tl_tensor_free(input);
+    tl_model_free(model);
+    tl_context_free(ctx);
+}
+
+static void test_backbones_agree_with_pytorch(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof golden_backbones / sizeof golden_backbones[0]; i++)
+        check_backbone(&golden_backbones[i]);
+    print_message("largest relative difference of logits from PyTorch's: %.2g\n", worst_answer);
+}
+
+/* --- recognition ---------------------------------------------------------------------------------
+ */
+
+static void check_refusal(file_options options, tl_status status, const char *text) {
+    tl_context *ctx = make_context(1, NULL);
+    weights_file file = make_file(ctx, &options);
+    tl_model *model = NULL;
+    assert_fails(tl_model_load_memory(ctx, file.bytes, file.size, &model), status, text);
+    assert_null(model);
+    free(file.bytes);
+    tl_context_free(ctx);
+}
+
+static void test_what_does_not_fit_is_listed(void **state) {
+    (void)state;
+    const tl_backbone *resnet = tl_backbone_find("resnet18");
+    const tl_backbone *lite = tl_backbone_find("efficientnet_lite0");
+    file_options r = {.backbone = resnet, .naming = resnet->namings[0], .classes = 3, .gamma = 1};
+    file_options l = {
+        .backbone = lite, .naming = find_naming(lite, "timm"), .classes = 3, .gamma = 1};
+    file_options o = r;
+    o.drop = "layer2.0.bn1.running_mean";
+    check_refusal(o, TL_UNSUPPORTED, "missing 1 (layer2.0.bn1.running_mean)");
+    check_refusal(o, TL_UNSUPPORTED, "not quite resnet18 with torchvision names: 101 tensors fit");
+    o.add = "layer2.0.bn1.mean";
+    check_refusal(o, TL_UNSUPPORTED, "left over 1 (layer2.0.bn1.mean)");
+    o = r;
+    o.widen = "conv1.weight";
+    check_refusal(o, TL_UNSUPPORTED, "conv1.weight is [65, 3, 7, 7], not [64, 3, 7, 7]");
+    o = r;
+    o.widen = "fc.bias";
+    check_refusal(o, TL_UNSUPPORTED, "fc.bias is [4], not [3]");
+    o = r;
+    o.poison = "bn1.bias";
+    check_refusal(o, TL_CORRUPT, "bn1.bias: element 1 is nan");
+    o = l;
+    o.drop = "blocks.0.0.conv_pw.weight";
+    check_refusal(o, TL_UNSUPPORTED, "efficientnet_lite0 with timm names");
+    check_refusal(o, TL_UNSUPPORTED, "missing 1 (blocks.0.0.conv_pw.weight)");
+}
+
+static void test_batch_counters_are_ignored(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    const tl_backbone *resnet = tl_backbone_find("resnet18");
+    file_options o = {.backbone = resnet,
+                      .naming = resnet->namings[0],
+                      .classes = 5,
+                      .gamma = 1,
+                      .add = "bn1.num_batches_tracked"};
+    weights_file file = make_file(ctx, &o);
+    tl_model *model = NULL;
+    assert_ok(tl_model_load_memory(ctx, file.bytes, file.size, &model));
+    assert_int_equal(tl_model_class_count(model), 5);
+    tl_model_free(model);
+    free(file.bytes);
+    tl_context_free(ctx);
+}
+
+static void test_foreign_tensors_are_refused(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    const char header[] = "{\"decoder.weight\":{\"dtype\":\"F32\",\"shape\":[1],"
+                          "\"data_offsets\":[0,4]}}";
+    char bytes[8 + sizeof header - 1 + 4] = {0};
+    bytes[0] = (char)(sizeof header - 1);
+    memcpy(bytes + 8, header, sizeof header - 1);
+    tl_model *model = NULL;
+    assert_fails(tl_model_load_memory(ctx, bytes, sizeof bytes, &model), TL_UNSUPPORTED,
+                 "none of its 1 tensors (the first is 'decoder.weight') belongs to a known");
+    assert_null(model);
+    tl_context_free(ctx);
+}
+
+static void test_names_are_translated(void **state) {
+    (void)state;
+    const tl_backbone *lite = tl_backbone_find("efficientnet-lite0");
+    assert_non_null(lite);
+    tl_block_counter counter = {.number = -1};
+    char name[TL_NAME_CAPACITY];
+    const tl_naming *flat = find_naming(lite, "lukemelas"), *timm = find_naming(lite, "timm");
+    assert_true(tl_name_translate(flat, "blocks.0.0.depthwise_bn.gamma", &counter, name));
+    assert_string_equal(name, "_blocks.0._bn1.weight");
+    assert_true(tl_name_translate(flat, "blocks.1.0.expand_conv.weight", &counter, name));
+    assert_string_equal(name, "_blocks.1._expand_conv.weight");
+    assert_true(tl_name_translate(flat, "blocks.1.1.project_bn.variance", &counter, name));
+    assert_string_equal(name, "_blocks.2._bn2.running_var");
+    assert_true(tl_name_translate(timm, "blocks.0.0.project_bn.beta", &counter, name));
+    assert_string_equal(name, "blocks.0.0.bn2.bias");
+    assert_true(tl_name_translate(timm, "blocks.1.0.project_bn.beta", &counter, name));
+    assert_string_equal(name, "blocks.1.0.bn3.bias");
+    assert_false(tl_name_translate(timm, "head.1.dense.weight", &counter, name));
+    assert_false(tl_name_translate(timm, "nodot", &counter, name));
+}
+
+/* --- the published weights, where they were fetched
+ * --------------------------------------------------- */
+
+static void check_published(size_t index) {
+    tl_context *ctx = make_context(2, NULL);
+    tl_model *model = NULL;
+    tl_status status = tl_model_load(ctx, golden_real[index].name, &model);
+    if (status == TL_NOT_FOUND) {
+        print_message("%s\n", tl_last_error());
+        tl_context_free(ctx);
+        skip();
+    }
+    assert_ok(status);
+    assert_string_equal(tl_model_class_name(model, 281), "tabby");
+    tl_tensor *input = make_input(ctx, 1, golden_real[index].size), *output = NULL;
+    assert_ok(tl_model_run(model, input, &output));
+    check_answers(golden_real[index].name, tl_tensor_const_f32(output), tl_tensor_count(output),
+                  golden_real[index].largest, golden_real[index].first, golden_real[index].last);
+    tl_tensor_free(input);
+    tl_tensor_free(output);
+    tl_model_free(model);
+    tl_context_free(ctx);
+}
+
+static void test_published_lite0(void **state) {
+    (void)state;
+    check_published(0);
+}
+static void test_published_lite1(void **state) {
+    (void)state;
+    check_published(1);
+}
+static void test_published_lite2(void **state) {
+    (void)state;
+    check_published(2);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names_are_translated),
+        cmocka_unit_test(test_backbones_agree_with_pytorch),
+        cmocka_unit_test(test_what_does_not_fit_is_listed),
+        cmocka_unit_test(test_batch_counters_are_ignored),
+        cmocka_unit_test(test_foreign_tensors_are_refused),
+        cmocka_unit_test(test_published_lite0),
+        cmocka_unit_test(test_published_lite1),
+        cmocka_unit_test(test_published_lite2),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
