@@ -139,9 +139,18 @@ enum { GRADIENT_CASES = (int)(sizeof gradient_cases / sizeof gradient_cases[0]) 
 
 static void gradients_agree_with_finite_differences(void **state) {
     (void)state;
-    tl_context *ctx = make_context(1, NULL);
-    for (int i = 0; i < GRADIENT_CASES; i++) gradcheck(ctx, &gradient_cases[i]);
-    tl_context_free(ctx);
+    const char *names[8];
+    int count = tl_isa_list(names, 8);
+    for (int k = 0; k < count; k++) {
+        tl_context_options options;
+        tl_context_options_init(&options, sizeof options);
+        options.threads = 1;
+        options.isa = names[k];
+        tl_context *ctx = NULL;
+        assert_ok(tl_context_create(&options, &ctx));
+        for (int i = 0; i < GRADIENT_CASES; i++) gradcheck(ctx, &gradient_cases[i]);
+        tl_context_free(ctx);
+    }
 }
 
 static bool is_covered(const tl_op *op, bool training) {
