@@ -125,6 +125,7 @@ static inline graph_result run_plan(tl_plan *plan, const float *input, int64_t b
     tl_plan_zero_gradients(plan);
     assert_ok(tl_plan_backward(plan, gradient));
     free(gradient);
+    assert_memory_equal(result.output, view.data, bytes); /* still there */
     const float *gradients = tl_plan_gradients(plan, &result.gradient_count);
     bytes = (size_t)result.gradient_count * sizeof(float);
     result.gradients = malloc(bytes + 1);
@@ -178,6 +179,83 @@ static inline void assert_close(const float *a, const float *b, int64_t count, d
         fail_msg("%s: differs by %.3g of %.3g, expected %.3g at most", what, worst / largest,
                  largest, tolerance);
     }
+}
+
+/* --- a random network
+ * ------------------------------------------------------------------------------ */
+
+typedef struct random_net {
+    tl_graph *graph;
+    uint64_t state;
+    int nodes[64]; /* pictures */
+    int count;
+} random_net;
+
+static inline int random_below(random_net *net, int count) {
+    net->state = net->state * 6364136223846793005u + 1442695040888963407u;
+    return (int)((net->state >> 33) % (uint64_t)count);
+}
+
+static inline int pick(random_net *net) {
+    /* Mostly the latest: chains fuse and are what a result depends on. */
+    int back = random_below(net, 6) ? 0 : random_below(net, net->count);
+    return net->nodes[net->count - 1 - back];
+}
+
+/* Another node of the same shape as `node`, or itself. */
+static inline int pick_like(random_net *net, int node) {
+    for (int tries = 0; tries < 8; tries++) {
+        int other = pick(net);
+        if (tl_shape_equal(&net->graph->node[other].shape, &net->graph->node[node].shape)) {
+            return other;
+        }
+    }
+    return node;
+}
+
+static inline void grow_net(random_net *net) {
+    static const char *const simple[] = {"relu",       "relu6",      "silu",       "sigmoid",
+                                         "hard_swish", "batch_norm", "batch_norm", "batch_norm",
+                                         "identity",   "dropout",    "batch_norm", "relu"};
+    static const char *const convs[] = {"filters=4 kernel=3 pad=1", "filters=6 kernel=1",
+                                        "filters=4 kernel=3 pad=1 bias=0"};
+    char name[16];
+    snprintf(name, sizeof name, "n%d", net->count);
+    int input = pick(net), node, kind = random_below(net, 8);
+    bool after_conv = net->graph->node[input].op->flags & TL_OP_EPILOGUE;
+    switch (after_conv && kind < 3 ? 7 : kind) {
+    case 0:
+    case 1:
+    case 2:
+        node = add1(net->graph, "conv2d", name, convs[random_below(net, 3)], input);
+        break;
+    case 3:
+        node = add2(net->graph, "add", name, input, pick_like(net, input));
+        break;
+    case 4:
+        node = random_below(net, 2)
+                   ? add2(net->graph, "concat", name, input, pick(net))
+                   : add2(net->graph, "multiply", name, input, pick_like(net, input));
+        break;
+    default:
+        node = add1(net->graph, simple[random_below(net, 12)], name, NULL, input);
+        break;
+    }
+    net->nodes[net->count++] = node;
+}
+
+static inline tl_graph *random_graph(tl_context *ctx, uint64_t seed) {
+    random_net net = {.state = seed * 977 + 3, .count = 1};
+    assert_ok(tl_graph_create(ctx, 5, 4, 3, &net.graph));
+    int size = 4 + random_below(&net, 24);
+    while (net.count < size) grow_net(&net);
+    then(net.graph, "global_avg_pool", "pool", NULL);
+    if (random_below(&net, 2)) then(net.graph, "flatten", "flat", NULL);
+    if (random_below(&net, 2)) then(net.graph, "dropout", "drop", NULL);
+    then(net.graph, "dense", "fc", "units=3");
+    fill_params(net.graph, seed);
+    if (random_below(&net, 2)) freeze_to(net.graph, random_below(&net, net.graph->node_count - 1));
+    return net.graph;
 }
 
 #endif

@@ -110,8 +110,9 @@ static bool grad_in_place(const tl_plan *plan, int s) {
     if (occurrences(node, node->input[0]) > 1) return false;
     if (out->grad_buffer != TL_CALLER_BUFFER)
         return step->alias || node->op->flags & TL_OP_IN_PLACE;
-    /* The caller's gradient is never written: only a view that nobody adds to may pass it on. */
-    return step->alias && in->consumers == 1 && node->input[0] != plan->options.from;
+    /* The caller's gradient is never written, but a view may pass it on: all paths to `to` lead
+     * through its input, so that nobody adds to that gradient. */
+    return step->alias && node->input[0] != plan->options.from;
 }
 
 static tl_status assign_gradient(tl_plan *plan, int s, int input) {

@@ -3,10 +3,9 @@
  * the result is still in registers. Which nodes these are follows from descriptors alone. */
 #include "graph/plan.h"
 
-/* The one node that reads the value of `index`, when nothing else wants it; else -1. */
+/* The one node that reads the value of `index`, or -1 when there are more or none. */
 static int only_consumer(const tl_plan *plan, int index) {
-    const tl_value *value = &plan->value[index];
-    if (value->consumers != 1 || value->gradient || index == plan->options.to) return -1;
+    if (plan->value[index].consumers != 1) return -1;
     for (int i = index + 1; i <= plan->options.to; i++) {
         if (!plan->value[i].used) continue;
         const tl_node *node = &plan->graph->node[i];
@@ -25,9 +24,7 @@ static bool absorb(const tl_plan *plan, tl_step *step, int next) {
     if (node->op->affine && step->affine < 0 && step->residual < 0) {
         step->affine = next;
     } else if (node->op->flags & TL_OP_SUM && step->residual < 0 && node->input_count == 2) {
-        int other = node->input[node->input[0] == step->out];
-        if (!tl_shape_equal(&plan->value[other].shape, &value->shape)) return false;
-        step->residual = other;
+        step->residual = node->input[node->input[0] == step->out];
     } else if (node->op->act != TL_ACT_NONE) {
         step->act = node->op->act;
     } else {

@@ -114,8 +114,8 @@ typedef enum tl_op_flags {
     TL_OP_RANDOM = 64,      /* draws random numbers when training; TL_OP_VIEW holds otherwise */
     TL_OP_STATISTICS = 128, /* when training, uses and updates the batch's statistics: done only
                                where its own parameters are trained and the plan asks for it */
-    TL_OP_SUM = 256         /* out is in[0] + in[1] when there are two inputs of one shape: an
-                               epilogue's residual */
+    TL_OP_SUM = 256         /* out is the sum of the inputs, all of one shape: two of them are what
+                               an epilogue's residual can do */
 } tl_op_flags;
 
 typedef struct tl_op {
