@@ -96,6 +96,7 @@ static void test_never_over_other_inputs(void **state) {
     int view = add1(graph, "identity", "view", NULL, x);
     int sum = add2(graph, "add", "sum", x, view);
     int twice = add2(graph, "add", "twice", sum, sum);
+    add1(graph, "max_pool", "end", "kernel=2", twice);
     tl_plan_options options = plan_options(graph, 1, true);
     tl_plan *plan = make_plan(graph, &options);
     const tl_value *value = plan->value;
