@@ -181,8 +181,7 @@ static inline void assert_close(const float *a, const float *b, int64_t count, d
     }
 }
 
-/* --- a random network
- * ------------------------------------------------------------------------------ */
+/* --- a random network ------------------------------------------------------------------------- */
 
 typedef struct random_net {
     tl_graph *graph;

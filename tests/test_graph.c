@@ -3,8 +3,7 @@
 
 #include <jansson.h>
 
-/* --- building
- * -------------------------------------------------------------------------------------- */
+/* --- building --------------------------------------------------------------------------------- */
 
 static void test_build_and_find(void **state) {
     (void)state;
@@ -123,8 +122,7 @@ static void test_initialize(void **state) {
     tl_context_free(ctx);
 }
 
-/* --- freeze boundary
- * ----------------------------------------------------------------------------------- */
+/* --- freeze boundary -------------------------------------------------------------------------- */
 
 static void test_boundary(void **state) {
     (void)state;
@@ -291,8 +289,7 @@ static void test_json_limits(void **state) {
     tl_context_free(ctx);
 }
 
-/* --- failing memory
- * ------------------------------------------------------------------------------------------ */
+/* --- failing memory --------------------------------------------------------------------------- */
 
 static void test_no_memory_for_graph(void **state) {
     (void)state;

@@ -1,8 +1,7 @@
 /* Plans: fusion, batches, threads, parts of a graph, wrong calls. */
 #include "graph_support.h"
 
-/* --- fusion
- * ------------------------------------------------------------------------------------------ */
+/* --- fusion ----------------------------------------------------------------------------------- */
 
 static void test_fusion_agrees(void **state) {
     (void)state;
@@ -95,8 +94,7 @@ static void test_repack(void **state) {
     tl_context_free(ctx);
 }
 
-/* --- batches, threads, parts
- * ------------------------------------------------------------------------------ */
+/* --- batches, threads, parts ------------------------------------------------------------------ */
 
 static void test_smaller_batch(void **state) {
     (void)state;

@@ -1,8 +1,7 @@
 /* Plans: gradients, and what differs between training and inference. */
 #include "graph_support.h"
 
-/* --- gradients
- * ------------------------------------------------------------------------------------------- */
+/* --- gradients -------------------------------------------------------------------------------- */
 
 typedef struct loss_probe {
     tl_plan *plan;
@@ -225,8 +224,7 @@ static void test_gradients_add_up(void **state) {
     tl_context_free(ctx);
 }
 
-/* --- training and not
- * ------------------------------------------------------------------------------------------ */
+/* --- training and not ------------------------------------------------------------------------- */
 
 static bool same_output(tl_plan *plan, const float *input, uint64_t step_a, bool training_a,
                         uint64_t step_b, bool training_b) {

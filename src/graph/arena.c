@@ -4,8 +4,7 @@
 
 #include "graph/plan.h"
 
-/* --- moments
- * --------------------------------------------------------------------------------------- */
+/* --- moments ---------------------------------------------------------------------------------- */
 
 static int backward_moment(const tl_plan *plan, int step) {
     return 2 * plan->step_count - 1 - step;
@@ -36,8 +35,7 @@ static void find_last_uses(tl_plan *plan) {
     use_until(plan, plan->options.to, end_moment(plan));
 }
 
-/* --- buffers
- * ----------------------------------------------------------------------------------------- */
+/* --- buffers ---------------------------------------------------------------------------------- */
 
 static tl_status add_buffer(tl_plan *plan, size_t size, int first, int last, int *index) {
     TL_CHECK(size <= PTRDIFF_MAX / 2, TL_LIMIT, "plan: a buffer of %zu bytes", size);
@@ -88,8 +86,7 @@ static tl_status assign_value(tl_plan *plan, int s) {
     return TL_OK;
 }
 
-/* --- gradients of values
- * -------------------------------------------------------------------------------- */
+/* --- gradients of values ---------------------------------------------------------------------- */
 
 /* The step that comes first in backward writes a gradient, all others add to it. */
 static void find_grad_writers(tl_plan *plan) {
@@ -115,35 +112,31 @@ static bool grad_in_place(const tl_plan *plan, int s) {
     return step->alias && node->input[0] != plan->options.from;
 }
 
-static tl_status assign_gradient(tl_plan *plan, int s, int input) {
-    tl_value *in = &plan->value[input];
-    int last = in->step >= 0 ? backward_moment(plan, in->step) : end_moment(plan);
-    return add_buffer(plan, in->bytes, backward_moment(plan, s), last, &in->grad_buffer);
+/* When a value's gradient is read: by the step that made the value, or by the caller. */
+static int gradient_moment(const tl_plan *plan, const tl_value *value) {
+    return value->step >= 0 ? backward_moment(plan, value->step) : end_moment(plan);
 }
 
 static tl_status assign_gradients(tl_plan *plan, int s) {
     tl_step *step = &plan->step[s];
     const tl_node *node = &plan->graph->node[step->node];
-    int first_new = 0;
     if (plan->value[node->input[0]].gradient && grad_in_place(plan, s)) {
         tl_value *in = &plan->value[node->input[0]];
         in->grad_buffer = plan->value[step->out].grad_buffer;
         step->grad_alias = step->alias;
-        int last = in->step >= 0 ? backward_moment(plan, in->step) : end_moment(plan);
-        if (in->grad_buffer >= 0) plan->buffer[in->grad_buffer].last = last;
-        first_new = 1;
+        if (in->grad_buffer >= 0) plan->buffer[in->grad_buffer].last = gradient_moment(plan, in);
     }
-    for (int i = first_new; i < node->input_count; i++) {
-        const tl_value *in = &plan->value[node->input[i]];
+    for (int i = 0; i < node->input_count; i++) {
+        tl_value *in = &plan->value[node->input[i]];
         bool assigned = in->grad_buffer != TL_NO_BUFFER;
         if (!in->gradient || in->grad_writer != s || assigned) continue;
-        TL_TRY(assign_gradient(plan, s, node->input[i]));
+        TL_TRY(add_buffer(plan, in->bytes, backward_moment(plan, s), gradient_moment(plan, in),
+                          &in->grad_buffer));
     }
     return TL_OK;
 }
 
-/* --- state and scratch of operators
- * ----------------------------------------------------------------------- */
+/* --- state and scratch of operators ----------------------------------------------------------- */
 
 static tl_status assign_state(tl_plan *plan, int s) {
     tl_step *step = &plan->step[s];
@@ -179,8 +172,7 @@ tl_status tl_plan_assign_buffers(tl_plan *plan) {
     return TL_OK;
 }
 
-/* --- placement
- * ------------------------------------------------------------------------------------------- */
+/* --- placement -------------------------------------------------------------------------------- */
 
 static int largest_first(const void *left, const void *right) {
     const tl_buffer *a = *(tl_buffer *const *)left, *b = *(tl_buffer *const *)right;

@@ -20,8 +20,7 @@ tl_status tl_node_infer(const tl_node *node, const tl_shape *in, tl_op_shapes *o
     return TL_OK;
 }
 
-/* --- creation and removal ----------------------------------------------------------------------
- */
+/* --- creation and removal --------------------------------------------------------------------- */
 
 static tl_status grow(tl_context *ctx, void **array, int needed, int *capacity, size_t size) {
     if (needed <= *capacity) return TL_OK;
@@ -69,8 +68,7 @@ void tl_graph_free(tl_graph *graph) {
     tl_free(graph->ctx, graph);
 }
 
-/* --- adding a node -------------------------------------------------------------------------------
- */
+/* --- adding a node ---------------------------------------------------------------------------- */
 
 static tl_status check_name(const tl_graph *graph, const char *name) {
     size_t length = name ? strlen(name) : 0;
@@ -231,8 +229,7 @@ tl_status tl_graph_allocate(tl_graph *graph) {
     return TL_OK;
 }
 
-/* --- initial values ------------------------------------------------------------------------------
- */
+/* --- initial values --------------------------------------------------------------------------- */
 
 static void draw(const tl_param *param, tl_rng rng, float *value, int64_t count) {
     double fan_in = (double)param->fan_in, fan_out = (double)param->fan_out;
@@ -266,8 +263,7 @@ void tl_graph_initialize(tl_graph *graph, int first, uint64_t seed) {
     }
 }
 
-/* --- questions
- * ------------------------------------------------------------------------------------ */
+/* --- questions -------------------------------------------------------------------------------- */
 
 int tl_graph_find_node(const tl_graph *graph, const char *name) {
     for (int i = 0; i < graph->node_count; i++) {

@@ -78,8 +78,7 @@ int tl_graph_logits(const tl_graph *graph);
 int tl_graph_boundary(const tl_graph *graph);
 int64_t tl_graph_param_elements(const tl_graph *graph, bool trainable_only);
 
-/* --- plans (plan.c: memory; run.c: forward and backward) ---------------------------------------
- */
+/* --- plans (plan.c: memory; run.c: forward and backward) -------------------------------------- */
 typedef struct tl_plan tl_plan;
 
 typedef struct tl_plan_options {
@@ -130,8 +129,7 @@ void tl_plan_zero_gradients(tl_plan *plan);
  * the trained ones in every forward and need this for the others only. */
 void tl_plan_repack(tl_plan *plan);
 
-/* --- the graph as JSON (serialize.c) -------------------------------------------------------------
- */
+/* --- the graph as JSON (serialize.c) ---------------------------------------------------------- */
 struct json_t;
 /* {"input": [H, W, C], "nodes": [{"name", "op", "inputs": [names], "attrs": "text",
  *  "frozen": bool}]}. NULL when memory is out. */

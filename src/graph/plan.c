@@ -3,8 +3,7 @@
 
 #include "graph/plan.h"
 
-/* --- which nodes ---------------------------------------------------------------------------------
- */
+/* --- which nodes ------------------------------------------------------------------------------ */
 
 static tl_status check_input(const tl_node *from, const tl_shape *got) {
     const tl_shape *nominal = &from->shape;
@@ -54,8 +53,7 @@ static tl_status mark_used(tl_plan *plan) {
     return TL_OK;
 }
 
-/* --- shapes and gradients
- * -------------------------------------------------------------------------- */
+/* --- shapes and gradients --------------------------------------------------------------------- */
 
 static tl_status check_params(const tl_graph *graph, const tl_node *node,
                               const tl_op_shapes *shapes) {
@@ -109,8 +107,7 @@ static tl_status infer_values(tl_plan *plan) {
     return status;
 }
 
-/* --- memory
- * ------------------------------------------------------------------------------------------ */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 /* Takes `size` bytes, in whole cache lines, from a growing range of floats. */
 static tl_status take(size_t *used, size_t size, size_t *offset) {
@@ -215,8 +212,7 @@ static tl_status allocate_blocks(tl_plan *plan) {
     return TL_OK;
 }
 
-/* --- the calls
- * ------------------------------------------------------------------------------------- */
+/* --- the calls -------------------------------------------------------------------------------- */
 
 static tl_status create_prepared(tl_graph *graph, const tl_plan_options *options, tl_plan **out) {
     *out = NULL;

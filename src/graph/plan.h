@@ -15,8 +15,7 @@
 
 #include "graph/graph.h"
 
-/* --- questions about a graph that plans share (graph.c)
- * -------------------------------------------- */
+/* --- questions about a graph that plans share (graph.c) --------------------------------------- */
 /* tl_op_infer() of a node, which must leave the batch as it is. */
 tl_status tl_node_infer(const tl_node *node, const tl_shape *in, tl_op_shapes *out);
 /* Whether any of the node's own parameters is learned in principle; and whether any is now. */
@@ -27,8 +26,7 @@ bool tl_node_trainable(const tl_graph *graph, int node);
  * inside a frozen backbone are not). Nodes from here on run with `training`. */
 int tl_graph_first_live(const tl_graph *graph);
 
-/* --- values
- * ------------------------------------------------------------------------------------------ */
+/* --- values ----------------------------------------------------------------------------------- */
 /* Where a value or gradient lives: an index into tl_plan.buffer, or one of these. */
 enum { TL_NO_BUFFER = -1, TL_CALLER_BUFFER = -2 };
 
@@ -46,8 +44,7 @@ typedef struct tl_value {
     int grad_writer; /* step whose backward writes the gradient first; -1 for `to` */
 } tl_value;
 
-/* --- steps
- * -------------------------------------------------------------------------------------------- */
+/* --- steps ------------------------------------------------------------------------------------ */
 typedef struct tl_step {
     int node;     /* whose operator runs */
     int out;      /* whose value it writes: `node`, or the last node fused into it */
@@ -66,8 +63,7 @@ typedef struct tl_step {
     int saved, work_forward, work_backward; /* buffers */
 } tl_step;
 
-/* --- buffers
- * ------------------------------------------------------------------------------------------- */
+/* --- buffers ---------------------------------------------------------------------------------- */
 typedef struct tl_buffer {
     size_t size;     /* a multiple of 64 */
     int first, last; /* moments, both included */

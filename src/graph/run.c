@@ -3,8 +3,7 @@
 
 #include "graph/plan.h"
 
-/* --- where things are
- * -------------------------------------------------------------------------------- */
+/* --- where things are ------------------------------------------------------------------------- */
 
 static void *buffer_data(const tl_plan *plan, int buffer) {
     return buffer >= 0 ? plan->arena + plan->buffer[buffer].offset : NULL;
@@ -31,8 +30,7 @@ static tl_view value_view(const tl_plan *plan, int index, int64_t batch) {
     return view;
 }
 
-/* --- calls
- * ---------------------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 tl_op_call tl_plan_call(tl_plan *plan, int index, int64_t batch) {
     const tl_node *node = &plan->graph->node[index];
@@ -63,8 +61,7 @@ static tl_op_call step_call(tl_plan *plan, const tl_step *step) {
     return call;
 }
 
-/* --- packing
- * ---------------------------------------------------------------------------------------------- */
+/* --- packing ---------------------------------------------------------------------------------- */
 
 /* Folds batch norm and the operator's own bias into the epilogue's bias:
  * scale * (x + bias) + shift = scale * x + (scale * bias + shift). */

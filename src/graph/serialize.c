@@ -6,8 +6,7 @@
 #include "graph/graph.h"
 #include "graph/plan.h"
 
-/* --- writing -------------------------------------------------------------------------------------
- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static bool is_frozen(const tl_graph *graph, int node) {
     return tl_node_learns(graph, node) && !tl_node_trainable(graph, node);
@@ -50,8 +49,7 @@ struct json_t *tl_graph_to_json(const tl_graph *graph) {
                      (json_int_t)shape->dim[shape->rank - 1], "nodes", nodes);
 }
 
-/* --- reading
- * --------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* What a call that is fed from a file says of its arguments, it says of the file. */
 static tl_status of_file(tl_status status) {
