@@ -124,14 +124,15 @@ static tl_status reserve(tl_weights *weights, tl_pickle *pickle, const tl_pickle
     member_iterator it = members_of(pickle, dict);
     while (next_member(&it)) {
         if (!is_named_tensor(&it)) continue;
+        /* Before the name is looked at: many tensors may share one long name. 16: by_name, and the
+         * copy of it that sorting may make. */
+        TL_TRY(tl_pickle_charge(pickle, (uint64_t)it.key->count + 1 + sizeof(tl_weight) + 16));
         TL_TRY(check_name(pickle, it.key));
         count++;
         text += (uint64_t)it.key->count + 1;
     }
     TL_CHECK(count <= TL_MAX_WEIGHTS, TL_LIMIT, "%s: %" PRIu64 " tensors, at most %d are allowed",
              weights->source.name, count, TL_MAX_WEIGHTS);
-    /* 16: by_name, and the copy of it that sorting may make. */
-    TL_TRY(tl_pickle_charge(pickle, text + count * (sizeof(tl_weight) + 16)));
     weights->item = tl_alloc_array(weights->ctx, (size_t)count, sizeof *weights->item);
     TL_CHECK_MEMORY(weights->item);
     weights->text = tl_alloc(weights->ctx, (size_t)text);

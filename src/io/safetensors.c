@@ -100,7 +100,9 @@ static tl_status scan_header(const tl_weights *weights, const char *text, size_t
 }
 
 static tl_status parse_failure(const tl_weights *weights, const json_error_t *error) {
-    if (json_error_code(error) == json_error_out_of_memory) {
+    /* jansson leaves the text empty where some allocations failed, and takes others for a syntax
+     * error, which nothing here can tell apart. */
+    if (json_error_code(error) == json_error_out_of_memory || error->text[0] == '\0') {
         return tl_fail(TL_NO_MEMORY, "out of memory: parsing the header of %s",
                        weights->source.name);
     }

@@ -67,6 +67,18 @@ static json_t *dtype_text(tl_dtype dtype) {
     return json_string(text);
 }
 
+/* NULL when memory is out. */
+static json_t *make_entry(const tl_safetensors_entry *entry, int64_t begin, int64_t end) {
+    json_t *dims = json_array();
+    for (int i = 0; i < entry->shape.rank; i++) {
+        if (json_array_append_new(dims, json_integer(entry->shape.dim[i])) == 0) continue;
+        json_decref(dims);
+        return NULL;
+    }
+    return json_pack("{s:o,s:o,s:[I,I]}", "dtype", dtype_text(entry->dtype), "shape", dims,
+                     "data_offsets", (json_int_t)begin, (json_int_t)end);
+}
+
 static tl_status add_tensors(json_t *header, int count, const tl_safetensors_entry *entries) {
     int64_t begin = 0;
     for (int i = 0; i < count; i++) {
@@ -74,13 +86,7 @@ static tl_status add_tensors(json_t *header, int count, const tl_safetensors_ent
         TL_TRY(entry_bytes(&entries[i], &bytes));
         TL_CHECK(!__builtin_add_overflow(begin, bytes, &end), TL_LIMIT,
                  "tensor %d: the file's size overflows", i);
-        json_t *shape = json_array();
-        for (int k = 0; k < entries[i].shape.rank; k++) {
-            json_array_append_new(shape, json_integer(entries[i].shape.dim[k]));
-        }
-        json_t *entry =
-            json_pack("{s:o,s:o,s:[I,I]}", "dtype", dtype_text(entries[i].dtype), "shape", shape,
-                      "data_offsets", (json_int_t)begin, (json_int_t)end);
+        json_t *entry = make_entry(&entries[i], begin, end);
         TL_TRY(add_member(header, entries[i].name, entry, "tensor name"));
         begin = end;
     }
