@@ -1,6 +1,8 @@
 /* Plans: fusion, batches, threads, parts of a graph, wrong calls. */
 #include "graph_support.h"
 
+#include <pthread.h>
+
 /* --- fusion ----------------------------------------------------------------------------------- */
 
 static void test_fusion_agrees(void **state) {
@@ -141,6 +143,46 @@ static void test_threads_change_nothing(void **state) {
     }
 }
 
+typedef struct plan_user {
+    tl_plan *plan;
+    const float *input;
+    graph_result result;
+} plan_user;
+
+static void *use_plan(void *arg) {
+    plan_user *user = arg;
+    for (int i = 0; i < 20; i++) {
+        free_result(&user->result);
+        user->result = run_plan(user->plan, user->input, 2, true);
+    }
+    return NULL;
+}
+
+/* Plans of one graph in several threads at once. */
+static void test_plans_share_a_graph(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(2, NULL);
+    tl_graph *graph = residual_net(ctx, "relu");
+    tl_plan_options options = plan_options(graph, 2, true);
+    float *input = random_input(&options, 3);
+    plan_user users[3] = {{0}};
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) {
+        users[i].plan = make_plan(graph, &options);
+        users[i].input = input;
+        assert_int_equal(pthread_create(&threads[i], NULL, use_plan, &users[i]), 0);
+    }
+    for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < 3; i++) {
+        assert_same_result(&users[i].result, &users[0].result, "at once");
+        tl_plan_free(users[i].plan);
+    }
+    for (int i = 0; i < 3; i++) free_result(&users[i].result);
+    free(input);
+    tl_graph_free(graph);
+    tl_context_free(ctx);
+}
+
 static void test_from_and_to(void **state) {
     (void)state;
     tl_context *ctx = make_context(1, NULL);
@@ -261,6 +303,7 @@ int main(void) {
         cmocka_unit_test(test_repack),
         cmocka_unit_test(test_smaller_batch),
         cmocka_unit_test(test_threads_change_nothing),
+        cmocka_unit_test(test_plans_share_a_graph),
         cmocka_unit_test(test_from_and_to),
         cmocka_unit_test(test_other_input_size),
         cmocka_unit_test(test_wrong_calls),
