@@ -13,7 +13,7 @@
 typedef struct decode_scope {
     tl_context *ctx;
     size_t left; /* of the budget; what is freed is not given back */
-    bool over_budget;
+    bool over_budget, out_of_memory;
 } decode_scope;
 
 static _Thread_local decode_scope *scope;
@@ -26,7 +26,10 @@ static void *scoped_realloc(void *block, size_t old_size, size_t size) {
         return NULL;
     }
     unsigned char *moved = tl_realloc(scope->ctx, block, size);
-    if (!moved) return NULL;
+    if (!moved) {
+        scope->out_of_memory = true;
+        return NULL;
+    }
     scope->left -= growth;
     memset(moved + old_size, 0, growth);
     return moved;
@@ -60,7 +63,7 @@ static tl_status fail_reason(const tl_encoded *in, const decode_scope *used) {
     const char *reason = stbi_failure_reason();
     if (used->over_budget)
         return tl_fail(TL_LIMIT, "%s: decoding needs more memory than its size allows", in->name);
-    if (reason && strcmp(reason, "outofmem") == 0)
+    if (used->out_of_memory)
         return tl_fail(TL_NO_MEMORY, "%s: out of memory while decoding", in->name);
     return tl_fail(TL_CORRUPT, "%s: its picture data is damaged (%s)", in->name,
                    reason ? reason : "unreadable");
@@ -68,7 +71,7 @@ static tl_status fail_reason(const tl_encoded *in, const decode_scope *used) {
 
 tl_status tl_stb_decode(const tl_encoded *in, int width, int height, int channels, size_t budget,
                         unsigned char **pixels) {
-    decode_scope here = {in->ctx, budget, false};
+    decode_scope here = {.ctx = in->ctx, .left = budget};
     scope = &here;
     int decoded_width = 0, decoded_height = 0, found = 0;
     stbi__g_failure_reason = NULL;

@@ -1,0 +1,51 @@
+/* Pictures for the tests. */
+#ifndef TL_TESTS_PICTURES_H
+#define TL_TESTS_PICTURES_H
+
+#include "support.h"
+
+#include "image/image.h"
+
+/* The same bytes as noise() in golden/make_images.py. */
+static inline tl_image noise_image(tl_context *ctx, int width, int height, uint64_t seed) {
+    tl_image image;
+    assert_ok(tl_image_create(ctx, width, height, &image));
+    uint64_t state = seed;
+    for (size_t i = 0; i < (size_t)width * (size_t)height * 3; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        image.pixels[i] = (unsigned char)(state >> 56);
+    }
+    return image;
+}
+
+/* The content of a file, to be freed with free(). */
+static inline unsigned char *read_bytes(const char *path, size_t *size) {
+    FILE *file = fopen(path, "rb");
+    if (!file) fail_msg("%s is missing", path);
+    fseek(file, 0, SEEK_END);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    unsigned char *data = malloc(*size + 1);
+    if (fread(data, 1, *size, file) != *size) fail_msg("%s cannot be read", path);
+    fclose(file);
+    return data;
+}
+
+static inline tl_status decode_bytes(tl_context *ctx, const void *data, size_t size,
+                                     tl_image *out) {
+    tl_source source;
+    assert_ok(tl_source_from_memory(ctx, "picture", data, size, &source));
+    tl_status status = tl_image_decode(&source, out);
+    tl_source_close(&source);
+    return status;
+}
+
+static inline tl_status decode_file(tl_context *ctx, const char *path, tl_image *out) {
+    tl_source source;
+    assert_ok(tl_source_open(ctx, path, &source));
+    tl_status status = tl_image_decode(&source, out);
+    tl_source_close(&source);
+    return status;
+}
+
+#endif
