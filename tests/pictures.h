@@ -48,4 +48,28 @@ static inline tl_status decode_file(tl_context *ctx, const char *path, tl_image 
     return status;
 }
 
+/* Writes noise as a BMP with 24 bits a pixel. */
+static inline void write_noise_bmp(tl_context *ctx, const char *path, int width, int height,
+                                   uint64_t seed) {
+    tl_image image = noise_image(ctx, width, height, seed);
+    size_t row = ((size_t)width * 3 + 3) / 4 * 4, size = 54 + row * (size_t)height;
+    unsigned char *data = calloc(1, size);
+    const uint32_t header[] = {(uint32_t)size, 0, 54, 40, (uint32_t)width, (uint32_t)height,
+                               1 | 24u << 16};
+    memcpy(data, "BM", 2);
+    memcpy(data + 2, header, sizeof header);
+    for (int y = 0; y < height; y++) {
+        for (int x = 0; x < width; x++) {
+            const unsigned char *rgb = image.pixels + (y * width + x) * 3;
+            unsigned char *to = data + 54 + row * (size_t)(height - 1 - y) + (size_t)x * 3;
+            to[0] = rgb[2];
+            to[1] = rgb[1];
+            to[2] = rgb[0];
+        }
+    }
+    write_bytes(path, data, size);
+    free(data);
+    tl_image_free(ctx, &image);
+}
+
 #endif

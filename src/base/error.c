@@ -71,14 +71,23 @@ static tl_status status_of_errno(int error) {
     }
 }
 
+/* GNU's strerror_r() returns the text, which may lie outside the buffer; POSIX's returns 0. */
+static const char *describe_errno(int error, char *buffer, size_t size) {
+#ifdef __GLIBC__
+    return strerror_r(error, buffer, size);
+#else
+    if (strerror_r(error, buffer, size) != 0) snprintf(buffer, size, "error %d", error);
+    return buffer;
+#endif
+}
+
 tl_status tl_fail_errno(int error, const char *format, ...) {
     char what[TL_ERROR_CAPACITY / 2];
     va_list args;
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    char reason[128];
-    if (strerror_r(error, reason, sizeof reason) != 0)
-        snprintf(reason, sizeof reason, "error %d", error);
+    char buffer[128];
+    const char *reason = describe_errno(error, buffer, sizeof buffer);
     return tl_fail(status_of_errno(error), "%s: %s", what, reason);
 }

@@ -8,8 +8,7 @@
 
 #include "base/context.h"
 #include "image/image.h"
-
-enum { TL_MAX_CLASSES = 65536 };
+#include "model/model.h"
 
 typedef struct tl_sample {
     char *path;

@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "data/dataset.h"
-#include "model/model.h"
 
 enum { MAX_BATCH = 65536, MAX_READERS = 1024 };
 
@@ -209,6 +208,8 @@ tl_status tl_loader_create(tl_dataset *dataset, const tl_model *model,
     if (out) *out = NULL;
     TL_CHECK(dataset && model && out, TL_INVALID_ARGUMENT,
              "loader: dataset, model or result is missing");
+    TL_CHECK(tl_model_sees_pictures(model), TL_INVALID_ARGUMENT,
+             "loader: the model's input is no picture of three channels");
     return tl_loader_open(dataset, &model->preprocess, options, out);
 }
 

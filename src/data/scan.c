@@ -2,6 +2,7 @@
  * FIFO or a device cannot hold the scan up. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,7 +121,7 @@ static tl_status examine(scan *s, const char *path, struct stat *info, entry_kin
         return tl_dataset_skip(s->dataset, path, special_kind(info->st_mode));
     else if (!is_picture_name(path))
         *kind = ENTRY_OTHER;
-    else if (access(path, R_OK) != 0)
+    else if (faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) != 0)
         return tl_dataset_skip(s->dataset, path, "cannot be read");
     else
         *kind = ENTRY_PICTURE;
