@@ -231,7 +231,9 @@ tl_status tl_graph_allocate(tl_graph *graph) {
 
 /* --- initial values --------------------------------------------------------------------------- */
 
-static void draw(const tl_param *param, tl_rng rng, float *value, int64_t count) {
+void tl_param_draw(const tl_param *param, tl_rng rng) {
+    float *value = tl_tensor_f32(param->value);
+    int64_t count = tl_tensor_count(param->value);
     double fan_in = (double)param->fan_in, fan_out = (double)param->fan_out;
     float deviation = (float)sqrt(2.0 / fmax(fan_out, 1.0));
     float bound = (float)sqrt(6.0 / fmax(fan_in + fan_out, 1.0));
@@ -259,7 +261,7 @@ void tl_graph_initialize(tl_graph *graph, int first, uint64_t seed) {
         if (param->node < first) continue;
         uint64_t position = (uint64_t)(i - graph->node[param->node].first_param);
         tl_rng rng = tl_rng_make(seed, TL_RNG_INIT, (uint64_t)param->node, position);
-        draw(param, rng, tl_tensor_f32(param->value), tl_tensor_count(param->value));
+        tl_param_draw(param, rng);
     }
 }
 

@@ -6,6 +6,7 @@
 #ifndef TL_GRAPH_GRAPH_H
 #define TL_GRAPH_GRAPH_H
 
+#include "base/rng.h"
 #include "layer/op.h"
 
 /* More nodes than any published classifier has; bounds what a hostile description can cost. */
@@ -67,6 +68,8 @@ int tl_graph_find_param(const tl_graph *graph, const char *name);
 /* Draws initial values for the parameters of nodes first .. node_count-1, each from a stream of
  * its own name's position, so that adding a node does not change the others. */
 void tl_graph_initialize(tl_graph *graph, int first, uint64_t seed);
+/* Draws one parameter's initial values. */
+void tl_param_draw(const tl_param *param, tl_rng rng);
 /* The last node, whose value the network answers. */
 int tl_graph_output(const tl_graph *graph);
 /* The node whose value a loss looks at: the output, or its input when the output is a
@@ -114,6 +117,10 @@ tl_plan_memory tl_plan_memory_of(const tl_plan *plan);
  * inference. Allocates nothing. Errors: INVALID_ARGUMENT. */
 tl_status tl_plan_forward(tl_plan *plan, const float *input, int64_t batch, uint64_t step,
                           bool training);
+/* Called between the steps of every forward and backward pass from now on, so that a long one can
+ * be given up: what it returns other than TL_OK ends the pass and is returned. NULL = none. */
+typedef tl_status (*tl_poll_fn)(void *user);
+void tl_plan_set_poll(tl_plan *plan, tl_poll_fn poll, void *user);
 /* The value of `to`, of the last forward's batch. Valid until the next forward. */
 tl_view tl_plan_output(const tl_plan *plan);
 /* Backward from d loss / d value of `to`, once for each forward, which must have had `training`

@@ -98,6 +98,9 @@ struct tl_plan {
     float *param[TL_MAX_PARAMS];
     float *grad_param[TL_MAX_PARAMS];
 
+    tl_poll_fn poll; /* may be NULL */
+    void *poll_user;
+
     /* The last forward. */
     const float *input;
     const float *grad_output;

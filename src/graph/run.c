@@ -117,6 +117,15 @@ static void forward_step(tl_plan *plan, const tl_step *step) {
     node->op->forward(&call);
 }
 
+void tl_plan_set_poll(tl_plan *plan, tl_poll_fn poll_fn, void *user) {
+    plan->poll = poll_fn;
+    plan->poll_user = user;
+}
+
+static tl_status poll(const tl_plan *plan) {
+    return plan->poll ? plan->poll(plan->poll_user) : TL_OK;
+}
+
 tl_status tl_plan_forward(tl_plan *plan, const float *input, int64_t batch, uint64_t step,
                           bool training) {
     int64_t most = plan->options.input.dim[0];
@@ -129,7 +138,9 @@ tl_status tl_plan_forward(tl_plan *plan, const float *input, int64_t batch, uint
     plan->step_number = step;
     plan->trained = training;
     for (int s = 0; s < plan->step_count; s++) {
-        if (!plan->step[s].alias) forward_step(plan, &plan->step[s]);
+        if (plan->step[s].alias) continue;
+        TL_TRY(poll(plan));
+        forward_step(plan, &plan->step[s]);
     }
     return TL_OK;
 }
@@ -182,13 +193,16 @@ tl_status tl_plan_backward(tl_plan *plan, const float *grad_output) {
     TL_CHECK(plan->trained, TL_INVALID_ARGUMENT,
              "plan: backward needs a forward with `training` set before it");
     plan->grad_output = grad_output;
-    for (int s = plan->step_count - 1; s >= 0; s--) {
+    tl_status status = TL_OK;
+    for (int s = plan->step_count - 1; s >= 0 && status == TL_OK; s--) {
         const tl_step *step = &plan->step[s];
-        if (step->backward && !step->grad_alias) backward_step(plan, s);
+        if (!step->backward || step->grad_alias) continue;
+        status = poll(plan);
+        if (status == TL_OK) backward_step(plan, s);
     }
     /* Gradients have taken the place of values by now: a second pass would read garbage. */
     plan->trained = false;
-    return TL_OK;
+    return status;
 }
 
 const float *tl_plan_input_gradient(const tl_plan *plan) {
