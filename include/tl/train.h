@@ -22,8 +22,9 @@ TL_API void tl_layer_free(tl_layer *layer); /* NULL is allowed */
 /* *output belongs to the layer and is valid until its next forward. */
 TL_API tl_status tl_layer_forward(tl_layer *layer, const tl_tensor *const *inputs, bool training,
                                   const tl_tensor **output);
-/* After a forward with training set. grad_inputs[i] (may be NULL) belongs to the layer and is
- * valid until its next call; gradients of parameters are added up until tl_layer_zero_grad(). */
+/* After a forward with training set, whose inputs must still be there, unchanged. grad_inputs gets
+ * one tensor an input (NULL: none wanted), which belong to the layer and are valid until its next
+ * call; gradients of parameters are added up until tl_layer_zero_grad(). */
 TL_API tl_status tl_layer_backward(tl_layer *layer, const tl_tensor *grad_output,
                                    const tl_tensor **grad_inputs);
 TL_API void tl_layer_zero_grad(tl_layer *layer);
@@ -39,17 +40,18 @@ typedef struct tl_optimizer tl_optimizer;
 
 /* Fields that are negative or NULL take the named framework's default. */
 typedef struct tl_optimizer_options {
-    size_t size;        /* sizeof(tl_optimizer_options), set by the initialiser */
-    const char *name;   /* "sgd", "adam", "adamw", "rmsprop"; default "adam" */
-    const char *style;  /* "keras" or "pytorch": whose update rule; default "keras" */
-    double lr;          /* learning rate; default 1e-3, SGD 1e-2 */
-    double momentum;    /* SGD and RMSprop; default 0 */
-    bool nesterov;      /* SGD */
+    size_t size;         /* sizeof(tl_optimizer_options), set by the initialiser */
+    const char *name;    /* "sgd", "adam", "adamw", "rmsprop"; default "adam" */
+    const char *style;   /* "keras" or "pytorch": whose update rule; default "keras" */
+    double lr;           /* learning rate; default 1e-3, SGD and PyTorch's RMSprop 1e-2 */
+    double momentum;     /* SGD and RMSprop; default 0 */
+    bool nesterov;       /* SGD */
     double beta1, beta2; /* Adam; defaults 0.9, 0.999 */
-    double rho;         /* RMSprop's decay; default 0.9 in Keras, 0.99 in PyTorch */
-    double epsilon;     /* default 1e-7 in Keras, 1e-8 in PyTorch */
-    bool centered;      /* RMSprop */
-    double weight_decay; /* default 0 (AdamW: Keras 0.004, PyTorch 0.01); decoupled in Keras and AdamW, else added to the gradient */
+    double rho;          /* RMSprop's decay; default 0.9 in Keras, 0.99 in PyTorch */
+    double epsilon;      /* default 1e-7 in Keras, 1e-8 in PyTorch */
+    bool centered;       /* RMSprop */
+    double weight_decay; /* default 0 (AdamW: Keras 0.004, PyTorch 0.01); decoupled in Keras and
+                            AdamW, else added to the gradient */
 } tl_optimizer_options;
 
 TL_API void tl_optimizer_options_init(tl_optimizer_options *options, size_t size);
@@ -72,7 +74,7 @@ TL_API void tl_optimizer_set_lr(tl_optimizer *optimizer, double lr);
 typedef struct tl_trainer tl_trainer;
 
 typedef struct tl_trainer_options {
-    size_t size;              /* sizeof(tl_trainer_options), set by the initialiser */
+    size_t size; /* sizeof(tl_trainer_options), set by the initialiser */
     tl_optimizer_options optimizer;
     int batch;                /* largest batch of a step; default 32 */
     bool batch_norm_training; /* trainable batch norms use and update batch statistics; default
@@ -88,9 +90,9 @@ TL_API void tl_trainer_options_init(tl_trainer_options *options, size_t size);
 TL_API tl_status tl_trainer_create(tl_model *model, const tl_trainer_options *options,
                                    tl_trainer **out);
 TL_API void tl_trainer_free(tl_trainer *trainer); /* NULL is allowed */
-/* One step on inputs [N H W C] and N labels. *loss (mean) and *correct (may be NULL) are those before the
- * update. Errors: SHAPE, INVALID_ARGUMENT (a label out of range), DIVERGED (names step and
- * learning rate; the weights are as before the step). */
+/* One step on inputs [N H W C] and N labels. *loss (mean) and *correct (may be NULL) are those
+ * before the update. Errors: SHAPE, INVALID_ARGUMENT (a label out of range), DIVERGED (names step
+ * and learning rate; the weights are as before the step). */
 TL_API tl_status tl_trainer_step(tl_trainer *trainer, const tl_tensor *inputs,
                                  const int32_t *labels, double *loss, int64_t *correct);
 /* Loss (mean) and number of correct answers without training. */
@@ -106,7 +108,9 @@ typedef struct tl_evaluation tl_evaluation;
  * Errors: INVALID_ARGUMENT (classes differ: names them), those of reading, NO_MEMORY. */
 TL_API tl_status tl_evaluate(const tl_model *model, tl_dataset *dataset, int batch,
                              tl_evaluation **out);
-/* The same measures from answers of one's own: count x classes probabilities. */
+/* The same measures from answers of one's own: count x classes probabilities. The loss is the mean
+ * of -log of the truth's probability.
+ * Errors: INVALID_ARGUMENT (a label out of range), DIVERGED (a probability is not finite). */
 TL_API tl_status tl_evaluation_create(tl_context *ctx, int classes, int64_t count,
                                       const float *probabilities, const int32_t *labels,
                                       tl_evaluation **out);
@@ -116,7 +120,8 @@ TL_API double tl_evaluation_loss(const tl_evaluation *evaluation);
 TL_API double tl_evaluation_accuracy(const tl_evaluation *evaluation);
 /* Pictures of class `truth` answered as `answer`. */
 TL_API int64_t tl_evaluation_confusion(const tl_evaluation *evaluation, int truth, int answer);
-/* Per class; undefined ratios are 0, as in scikit-learn with zero_division=0. */
+/* Per class; undefined ratios are 0, as in scikit-learn with labels=range(classes) and
+ * zero_division=0: averages count classes that do not occur, too. */
 TL_API double tl_evaluation_precision(const tl_evaluation *evaluation, int index);
 TL_API double tl_evaluation_recall(const tl_evaluation *evaluation, int index);
 TL_API double tl_evaluation_f1(const tl_evaluation *evaluation, int index);
