@@ -10,19 +10,22 @@ extern "C" {
 
 typedef struct tl_report tl_report;
 
+/* Features of the frozen layers, computed once; training; the validation pictures after an epoch.
+ */
 typedef enum tl_phase { TL_PHASE_FEATURES = 0, TL_PHASE_TRAIN = 1, TL_PHASE_EVALUATE = 2 } tl_phase;
 
 /* What a progress callback is told. */
 typedef struct tl_progress {
     size_t size; /* of this struct, for callers compiled against an older one */
     tl_phase phase;
-    int epoch, epochs;     /* 1-based; TL_PHASE_TRAIN only */
-    int64_t done, total;   /* pictures within the phase or epoch */
-    double loss, accuracy; /* running means of this epoch; TL_PHASE_TRAIN only */
+    int epoch, epochs;             /* 1-based; TL_PHASE_TRAIN only */
+    int64_t done, total;           /* pictures within the phase or epoch */
+    double loss, accuracy;         /* running means of this epoch; TL_PHASE_TRAIN only */
     double val_loss, val_accuracy; /* of the last finished epoch; NaN before */
 } tl_progress;
 
-/* Called on the caller's thread about ten times a second and at the end of every epoch.
+/* Called on the caller's thread about ten times a second and at the end of every phase of features
+ * and every epoch, validation included: then, and only then, done equals total in these phases.
  * A value other than 0 cancels: the call returns CANCELLED within 100 ms, nothing is saved. */
 typedef int (*tl_progress_fn)(void *user, const tl_progress *progress);
 
@@ -38,28 +41,28 @@ typedef struct tl_finetune_options {
     const char *pool;       /* "gap", "gmp" or "flatten"; default "gap" */
     const char *head;       /* layers before the classifier; default "" (a linear classifier) */
     const char *activation; /* "softmax" or "sigmoid" (two classes); default "softmax" */
-    const char *freeze;     /* "all" (the backbone; default), "none", or a layer name prefix: freezes up
-                               to and including the last layer that matches */
-    const char *augment;    /* see tl_loader_options */
-    const char *optimizer;  /* "sgd", "adam", "adamw", "rmsprop"; default "adam" */
-    const char *style;      /* "keras" or "pytorch"; default "keras" */
-    double lr;              /* default 1e-3 */
-    double momentum;        /* default 0 */
+    const char *freeze; /* "all" (the backbone; default), "none", or a layer name prefix: freezes up
+                           to and including the last layer that matches */
+    const char *augment;   /* see tl_loader_options */
+    const char *optimizer; /* "sgd", "adam", "adamw", "rmsprop"; default "adam" */
+    const char *style;     /* "keras" or "pytorch"; default "keras" */
+    double lr;             /* default 1e-3 */
+    double momentum;       /* default 0 */
     bool nesterov;
-    double weight_decay;    /* default 0 */
-    int epochs;             /* most epochs; default 30 */
-    int batch;              /* default 32 */
-    int patience;           /* epochs without better val_loss before stopping; 0 = never; 5 */
-    bool restore_best;      /* end with the weights of the epoch with the best val_loss; true */
+    double weight_decay;      /* default 0 */
+    int epochs;               /* most epochs; default 30 */
+    int batch;                /* default 32 */
+    int patience;             /* epochs without better val_loss before stopping; 0 = never; 5 */
+    bool restore_best;        /* end with the weights of the epoch with the best val_loss; true */
     bool batch_norm_training; /* see tl_trainer_options; default false */
-    const char *dtype;      /* "f32" */
-    uint64_t seed;          /* of split, order, augmentation, dropout and new weights; default 0 */
-    const char *out;        /* where to save the model; NULL = nowhere */
-    const char *report;     /* where to write the HTML report; NULL = nowhere */
-    double max_skipped;     /* largest share of pictures that may be unreadable; default 0.5 */
+    const char *dtype;        /* "f32" */
+    uint64_t seed;           /* of split, order, augmentation, dropout and new weights; default 0 */
+    const char *out;         /* where to save the model; NULL = nowhere */
+    const char *report;      /* where to write the HTML report; NULL = nowhere */
+    double max_skipped;      /* largest share of pictures that may be unreadable; default 0.5 */
     tl_progress_fn progress; /* NULL = none */
     void *progress_user;
-    void *owner;            /* private: NULL, or set by tl_finetune_options_create() */
+    void *owner; /* private: NULL, or set by tl_finetune_options_create() */
 } tl_finetune_options;
 
 /* Fills a struct of the caller's with defaults. Strings put into it stay the caller's. */
@@ -68,9 +71,9 @@ TL_API void tl_finetune_options_init(tl_finetune_options *options, size_t size);
 /* For languages that cannot lay out the struct: creates one, to be filled by
  * tl_finetune_options_set() and freed by tl_finetune_options_free(). */
 TL_API tl_status tl_finetune_options_create(tl_context *ctx, tl_finetune_options **out);
-/* Sets a field by its name from text ("30", "true", "256,relu"). Text is copied; a text field can be
- * set by name only in options made by tl_finetune_options_create().
- * Errors: NOT_FOUND (lists the keys), INVALID_ARGUMENT (names key and expectation). */
+/* Sets a field by its name from text ("30", "true", "256,relu"). Text is copied; a text field can
+ * be set by name only in options made by tl_finetune_options_create(). Errors: NOT_FOUND (lists the
+ * keys), INVALID_ARGUMENT (names key and expectation). */
 TL_API tl_status tl_finetune_options_set(tl_finetune_options *options, const char *key,
                                          const char *value);
 TL_API void tl_finetune_options_set_progress(tl_finetune_options *options, tl_progress_fn progress,
@@ -84,7 +87,8 @@ TL_API const char *tl_finetune_options_key(int index);
  * same model, bit for bit, at any number of threads.
  * *model and *report (either may be NULL) belong to the caller.
  * Errors: those of loading and scanning, INVALID_ARGUMENT (names the option and the choices),
- * LIMIT (too many unreadable pictures), DIVERGED, CANCELLED, IO, NO_MEMORY. Nothing is written on failure. */
+ * LIMIT (too many unreadable pictures), DIVERGED, CANCELLED, IO, NO_MEMORY. Nothing is written on
+ * failure. */
 TL_API tl_status tl_finetune(tl_context *ctx, const tl_finetune_options *options, tl_model **model,
                              tl_report **report);
 
@@ -92,7 +96,10 @@ TL_API tl_status tl_finetune(tl_context *ctx, const tl_finetune_options *options
 
 /* The summary as one JSON object: classes, images, skipped, epochs_run, best_epoch, train_loss,
  * train_accuracy, val_loss, val_accuracy, seconds, features_seconds, head_seconds, threads,
- * peak_rss_mb, and history (one entry an epoch), per_class, confusion. Lives as long as the report. */
+ * peak_rss_mb, and history (one entry an epoch), per_class, macro_f1, weighted_f1, confusion,
+ * skipped_files, settings. train_* are means over the epoch while training (as Keras reports
+ * them), val_* are taken after it; both of the epoch whose weights the model has (best_epoch).
+ * Lives as long as the report. */
 TL_API const char *tl_report_json(const tl_report *report);
 /* A number of the summary by its key, such as "val_accuracy". Errors: NOT_FOUND. */
 TL_API tl_status tl_report_number(const tl_report *report, const char *key, double *value);
