@@ -5,6 +5,7 @@
 #include <float.h>
 
 #include "golden/train.h"
+#include "small_network.h"
 #include "train/loss.h"
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
@@ -216,6 +217,363 @@ static void test_measures_refuse(void **state) {
     tl_context_free(ctx);
 }
 
+/* --- a layer by itself -------------------------------------------------------------------- */
+
+static tl_tensor *tensor_of(tl_context *ctx, int rank, const int64_t *shape, const float *values) {
+    tl_tensor *t = NULL;
+    assert_ok(tl_tensor_create(ctx, TL_F32, rank, shape, &t));
+    if (values) memcpy(tl_tensor_data(t), values, tl_tensor_bytes(t));
+    return t;
+}
+
+static const float *values_of(const tl_tensor *t) {
+    return tl_tensor_const_data(t);
+}
+
+static void test_layer_dense(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    tl_layer *layer = NULL;
+    const int rank = 2;
+    const int64_t in_shape[] = {2, 3}, out_shape[] = {2, 2};
+    assert_ok(tl_layer_create(ctx, "dense", "units=2", 1, &rank, in_shape, 5, &layer));
+    assert_int_equal(tl_layer_param_count(layer), 2);
+    assert_string_equal(tl_layer_param_name(layer, 0), "weight");
+    assert_null(tl_layer_param_name(layer, 2));
+    assert_null(tl_layer_param(layer, -1));
+    const float w[] = {1, 2, 3, -1, 0, 1}, b[] = {10, 20};
+    memcpy(tl_tensor_data(tl_layer_param(layer, 0)), w, sizeof w);
+    memcpy(tl_tensor_data(tl_layer_param(layer, 1)), b, sizeof b);
+    tl_tensor *x = tensor_of(ctx, 2, in_shape, (const float[]){1, 0, 2, 0, 1, -1});
+    tl_tensor *dy = tensor_of(ctx, 2, out_shape, (const float[]){1, 2, 0, -1});
+    const tl_tensor *y = NULL, *dx = NULL;
+    assert_fails(tl_layer_backward(layer, dy, &dx), TL_INVALID_ARGUMENT, "forward");
+    assert_ok(tl_layer_forward(layer, (const tl_tensor *const *)&x, true, &y));
+    const float want[] = {17, 21, 9, 19}, want_dx[] = {-1, 2, 5, 1, 0, -1};
+    const float want_dw[] = {1, 0, 2, 2, -1, 5}, want_db[] = {1, 1};
+    assert_memory_equal(values_of(y), want, sizeof want);
+    assert_ok(tl_layer_backward(layer, dy, &dx));
+    assert_memory_equal(values_of(dx), want_dx, sizeof want_dx);
+    assert_ok(tl_layer_backward(layer, dy, NULL)); /* gradients add up */
+    for (int i = 0; i < 6; i++)
+        assert_true(values_of(tl_layer_grad(layer, 0))[i] == 2 * want_dw[i]);
+    tl_layer_zero_grad(layer);
+    assert_ok(tl_layer_backward(layer, dy, NULL));
+    assert_memory_equal(values_of(tl_layer_grad(layer, 0)), want_dw, sizeof want_dw);
+    assert_memory_equal(values_of(tl_layer_grad(layer, 1)), want_db, sizeof want_db);
+    assert_fails(tl_layer_forward(layer, (const tl_tensor *const *)&dy, true, &y), TL_SHAPE,
+                 "[2, 2]");
+    tl_tensor_free(x);
+    tl_tensor_free(dy);
+    tl_layer_free(layer);
+    tl_context_free(ctx);
+}
+
+static void test_layer_with_several_inputs(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(2, NULL);
+    tl_layer *layer = NULL;
+    const int ranks[] = {4, 4};
+    const int64_t shapes[] = {1, 1, 2, 1, 1, 1, 2, 2}, out_shape[] = {1, 1, 2, 3};
+    assert_ok(tl_layer_create(ctx, "concat", NULL, 2, ranks, shapes, 0, &layer));
+    tl_tensor *a = tensor_of(ctx, 4, shapes, (const float[]){1, 2});
+    tl_tensor *b = tensor_of(ctx, 4, shapes + 4, (const float[]){3, 4, 5, 6});
+    tl_tensor *dy = tensor_of(ctx, 4, out_shape, (const float[]){1, 2, 3, 4, 5, 6});
+    const tl_tensor *inputs[] = {a, b}, *y = NULL, *grads[2];
+    assert_ok(tl_layer_forward(layer, inputs, true, &y));
+    assert_memory_equal(values_of(y), ((const float[]){1, 3, 4, 2, 5, 6}), 24);
+    assert_ok(tl_layer_backward(layer, dy, grads));
+    assert_memory_equal(values_of(grads[0]), ((const float[]){1, 4}), 8);
+    assert_memory_equal(values_of(grads[1]), ((const float[]){2, 3, 5, 6}), 16);
+    tl_tensor_free(a);
+    tl_tensor_free(b);
+    tl_tensor_free(dy);
+    tl_layer_free(layer);
+    tl_context_free(ctx);
+}
+
+static void test_layer_modes_and_errors(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    tl_layer *layer = NULL;
+    const int rank = 2;
+    const int64_t shape[] = {8, 32};
+    assert_ok(tl_layer_create(ctx, "dropout", "rate=0.5", 1, &rank, shape, 9, &layer));
+    tl_tensor *x = tensor_of(ctx, 2, shape, NULL);
+    float *values = tl_tensor_data(x);
+    for (int i = 0; i < 256; i++) values[i] = 1;
+    const tl_tensor *y = NULL;
+    assert_ok(tl_layer_forward(layer, (const tl_tensor *const *)&x, false, &y));
+    assert_memory_equal(values_of(y), values, tl_tensor_bytes(x));
+    float first[256];
+    assert_ok(tl_layer_forward(layer, (const tl_tensor *const *)&x, true, &y));
+    memcpy(first, values_of(y), sizeof first);
+    int dropped = 0;
+    for (int i = 0; i < 256; i++) dropped += first[i] == 0;
+    assert_in_range(dropped, 90, 166);
+    assert_ok(tl_layer_forward(layer, (const tl_tensor *const *)&x, true, &y));
+    assert_memory_not_equal(values_of(y), first, sizeof first); /* a new step, other units */
+    tl_tensor_free(x);
+    tl_layer_free(layer);
+    tl_layer_free(NULL);
+    assert_fails(tl_layer_create(ctx, "transformer", "", 1, &rank, shape, 0, &layer), TL_NOT_FOUND,
+                 "transformer");
+    assert_null(layer);
+    assert_fails(tl_layer_create(ctx, "dense", "units=0", 1, &rank, shape, 0, &layer),
+                 TL_INVALID_ARGUMENT, "units");
+    assert_fails(tl_layer_create(ctx, "dense", "units=4", 2, &rank, shape, 0, &layer),
+                 TL_INVALID_ARGUMENT, "at most 1");
+    assert_fails(tl_layer_create(ctx, "conv2d", "filters=4 kernel=3", 1, &rank, shape, 0, &layer),
+                 TL_SHAPE, NULL);
+    const int bad_rank = 9;
+    assert_fails(tl_layer_create(ctx, "relu", NULL, 1, &bad_rank, shape, 0, &layer),
+                 TL_INVALID_ARGUMENT, "rank");
+    tl_context_free(ctx);
+}
+
+/* --- training curves ---------------------------------------------------------------------- */
+
+/* As uniform() in make_train.py. */
+static void draw(const char *key, float *out, int64_t count) {
+    uint32_t seed = 2166136261u;
+    for (; *key; key++) seed = (seed ^ (unsigned char)*key) * 16777619u;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t x = (uint32_t)i * 0x9E3779B1u + seed;
+        x = (x ^ x >> 16) * 0x7FEB352Du;
+        x = (x ^ x >> 15) * 0x846CA68Bu;
+        x ^= x >> 16;
+        out[i] = (float)(x >> 8) * 0x1p-23f - 1.0f;
+    }
+}
+
+static const char *ending(const char *name) {
+    return strrchr(name, '.') + 1;
+}
+
+/* As fill() in make_train.py. */
+static void draw_param(const char *name, tl_tensor *value) {
+    float *w = tl_tensor_data(value);
+    int64_t count = tl_tensor_count(value);
+    const int64_t *shape = tl_tensor_shape(value);
+    draw(name, w, count);
+    for (int64_t i = 0; i < count; i++) {
+        double u = (double)w[i];
+        if (tl_tensor_rank(value) > 1)
+            u *= sqrt(6.0 / ((double)count / (double)shape[0]));
+        else if (strcmp(ending(name), "gamma") == 0)
+            u = 1 + 0.2 * u;
+        else if (strcmp(ending(name), "variance") == 0)
+            u = 1 + 0.5 * u;
+        else
+            u = 0.1 * u;
+        w[i] = (float)u;
+    }
+}
+
+static tl_model *curve_model(tl_context *ctx, const char *output) {
+    tl_model *model = small_network(ctx, CURVE_SIDE);
+    add_layer(model, "global_avg_pool", "pool", NULL, NULL);
+    add_layer(model, "dense", "fc", output, NULL);
+    for (int i = 0; i < tl_model_param_count(model); i++)
+        draw_param(tl_model_param_name(model, i), tl_model_param(model, i));
+    return model;
+}
+
+static void freeze_all_but(tl_model *model, const char *trained) {
+    assert_ok(tl_model_freeze(model, "", true));
+    assert_ok(tl_model_freeze(model, "fc", false));
+    if (strcmp(trained, "block") == 0) assert_ok(tl_model_freeze(model, "block2", false));
+}
+
+static void make_batch(int step, tl_tensor *inputs, int32_t *labels) {
+    char key[16];
+    snprintf(key, sizeof key, "batch%d", step % 3);
+    draw(key, tl_tensor_data(inputs), tl_tensor_count(inputs));
+    for (int i = 0; i < CURVE_BATCH; i++) labels[i] = (i + step % 3) % CURVE_CLASSES;
+}
+
+static tl_trainer *curve_trainer(tl_model *model, int index) {
+    tl_trainer_options options;
+    tl_trainer_options_init(&options, sizeof options);
+    options.optimizer.name = golden_curves[index].optimizer;
+    options.optimizer.style = "pytorch";
+    options.optimizer.lr = golden_curves[index].lr;
+    options.optimizer.momentum = golden_curves[index].momentum;
+    options.batch = CURVE_BATCH;
+    options.batch_norm_training = golden_curves[index].statistics;
+    tl_trainer *trainer = NULL;
+    assert_ok(tl_trainer_create(model, &options, &trainer));
+    return trainer;
+}
+
+static const int64_t curve_input[] = {CURVE_BATCH, CURVE_SIDE, CURVE_SIDE, 3};
+
+static void test_loss_curves_equal_pytorch(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(2, NULL);
+    tl_tensor *inputs = tensor_of(ctx, 4, curve_input, NULL);
+    int32_t labels[CURVE_BATCH];
+    double largest = 0;
+    for (int c = 0; c < COUNT(golden_curves); c++) {
+        tl_model *model = curve_model(ctx, "units=4");
+        freeze_all_but(model, golden_curves[c].trained);
+        tl_trainer *trainer = curve_trainer(model, c);
+        for (int step = 0; step <= CURVE_STEPS; step++) {
+            bool last = step == CURVE_STEPS;
+            double loss = 0;
+            make_batch(last ? 0 : step, inputs, labels);
+            if (last)
+                assert_ok(tl_trainer_evaluate(trainer, inputs, labels, &loss, NULL));
+            else
+                assert_ok(tl_trainer_step(trainer, inputs, labels, &loss, NULL));
+            close_to(loss, golden_curves[c].loss[step], 1e-4, golden_curves[c].optimizer, step);
+            largest = fmax(largest, fabs(loss - golden_curves[c].loss[step]));
+        }
+        tl_trainer_free(trainer);
+        tl_model_free(model);
+    }
+    print_message("largest difference from PyTorch's loss: %.2g\n", largest);
+    tl_tensor_free(inputs);
+    tl_context_free(ctx);
+}
+
+static void test_training_does_not_depend_on_threads(void **state) {
+    (void)state;
+    tl_tensor *param[2][64];
+    tl_context *ctx[2];
+    tl_model *model[2];
+    int params = 0;
+    for (int threads = 1; threads <= 2; threads++) {
+        ctx[threads - 1] = make_context(threads, NULL);
+        tl_model *m = model[threads - 1] = curve_model(ctx[threads - 1], "units=4");
+        tl_trainer *trainer = curve_trainer(m, 5); /* Adam, everything, batch statistics */
+        tl_tensor *inputs = tensor_of(ctx[threads - 1], 4, curve_input, NULL);
+        int32_t labels[CURVE_BATCH];
+        for (int step = 0; step < 3; step++) {
+            make_batch(step, inputs, labels);
+            assert_ok(tl_trainer_step(trainer, inputs, labels, NULL, NULL));
+        }
+        params = tl_model_param_count(m);
+        for (int i = 0; i < params; i++) param[threads - 1][i] = tl_model_param(m, i);
+        tl_tensor_free(inputs);
+        tl_trainer_free(trainer);
+    }
+    for (int i = 0; i < params; i++)
+        assert_memory_equal(tl_tensor_data(param[0][i]), tl_tensor_data(param[1][i]),
+                            tl_tensor_bytes(param[0][i]));
+    for (int i = 0; i < 2; i++) {
+        tl_model_free(model[i]);
+        tl_context_free(ctx[i]);
+    }
+}
+
+/* --- what a trainer refuses --------------------------------------------------------------- */
+
+static void copy_params(tl_model *model, float *out) {
+    for (int i = 0; i < tl_model_param_count(model); i++) {
+        tl_tensor *value = tl_model_param(model, i);
+        memcpy(out, tl_tensor_data(value), tl_tensor_bytes(value));
+        out += tl_tensor_count(value);
+    }
+}
+
+static void test_divergence_leaves_the_weights(void **state) {
+    (void)state;
+    enum { MOST = 65536 };
+    static float before[MOST], after[MOST];
+    tl_context *ctx = make_context(1, NULL);
+    tl_model *model = curve_model(ctx, "units=4");
+    tl_trainer *trainer = curve_trainer(model, 2); /* with batch statistics */
+    tl_tensor *inputs = tensor_of(ctx, 4, curve_input, NULL);
+    int32_t labels[CURVE_BATCH];
+    make_batch(0, inputs, labels);
+    assert_ok(tl_trainer_step(trainer, inputs, labels, NULL, NULL));
+    copy_params(model, before);
+    ((float *)tl_tensor_data(inputs))[7] = NAN;
+    double loss = 0;
+    assert_fails(tl_trainer_step(trainer, inputs, labels, &loss, NULL), TL_DIVERGED, "step 2");
+    assert_non_null(strstr(tl_last_error(), "learning rate 0.02"));
+    copy_params(model, after);
+    assert_memory_equal(before, after, sizeof before);
+    make_batch(1, inputs, labels);
+    assert_ok(tl_trainer_step(trainer, inputs, labels, &loss, NULL)); /* and it can go on */
+    assert_true(isfinite(loss));
+    tl_tensor_free(inputs);
+    tl_trainer_free(trainer);
+    tl_model_free(model);
+    tl_context_free(ctx);
+}
+
+static void test_clipping_bounds_the_step(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    tl_model *model = curve_model(ctx, "units=4");
+    freeze_all_but(model, "head");
+    tl_trainer_options options;
+    tl_trainer_options_init(&options, sizeof options);
+    options.optimizer.name = "sgd";
+    options.optimizer.lr = 1;
+    options.clip_norm = 1e-3;
+    tl_trainer *trainer = NULL;
+    assert_ok(tl_trainer_create(model, &options, &trainer));
+    static float before[65536], after[65536];
+    copy_params(model, before);
+    tl_tensor *inputs = tensor_of(ctx, 4, curve_input, NULL);
+    int32_t labels[CURVE_BATCH];
+    make_batch(0, inputs, labels);
+    assert_ok(tl_trainer_step(trainer, inputs, labels, NULL, NULL));
+    copy_params(model, after);
+    double sum = 0;
+    for (int i = 0; i < 65536; i++) sum += pow((double)before[i] - (double)after[i], 2);
+    close_to(sqrt(sum), 1e-3, 1e-6, "step length", 0);
+    tl_tensor_free(inputs);
+    tl_trainer_free(trainer);
+    tl_model_free(model);
+    tl_context_free(ctx);
+}
+
+static void test_trainer_refuses(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    tl_model *model = curve_model(ctx, "units=4");
+    tl_trainer_options options;
+    tl_trainer_options_init(&options, sizeof options);
+    options.batch = 4;
+    tl_trainer *trainer = NULL;
+    assert_ok(tl_model_freeze(model, "", true));
+    assert_fails(tl_trainer_create(model, &options, &trainer), TL_INVALID_ARGUMENT,
+                 "nothing to train");
+    freeze_all_but(model, "head");
+    options.batch = 0;
+    assert_fails(tl_trainer_create(model, &options, &trainer), TL_INVALID_ARGUMENT, "batch is 0");
+    options.batch = 4;
+    options.clip_norm = NAN;
+    assert_fails(tl_trainer_create(model, &options, &trainer), TL_INVALID_ARGUMENT, "clip_norm");
+    assert_null(trainer);
+    options.clip_norm = 0;
+    assert_ok(tl_trainer_create(model, &options, &trainer));
+    int32_t labels[CURVE_BATCH] = {0};
+    double loss;
+    tl_tensor *inputs = tensor_of(ctx, 4, curve_input, NULL); /* 6 pictures, 4 fit */
+    assert_fails(tl_trainer_step(trainer, inputs, labels, &loss, NULL), TL_SHAPE, "[6, 24, 24, 3]");
+    tl_tensor *some = NULL;
+    assert_ok(tl_tensor_slice(inputs, 0, 3, &some));
+    assert_ok(tl_trainer_step(trainer, some, labels, &loss, NULL)); /* fewer are fine */
+    labels[2] = 4;
+    assert_fails(tl_trainer_step(trainer, some, labels, &loss, NULL), TL_INVALID_ARGUMENT,
+                 "label 2 is 4");
+    assert_fails(tl_trainer_evaluate(trainer, some, NULL, &loss, NULL), TL_INVALID_ARGUMENT,
+                 "labels");
+    tl_tensor_free(some);
+    tl_tensor_free(inputs);
+    tl_trainer_free(trainer);
+    tl_model_free(model);
+    model = curve_model(ctx, "units=1");
+    assert_fails(tl_trainer_create(model, &options, &trainer), TL_INVALID_ARGUMENT, "1 values");
+    tl_model_free(model);
+    tl_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_softmax_loss),
@@ -225,6 +583,14 @@ int main(void) {
         cmocka_unit_test(test_optimizer_refuses),
         cmocka_unit_test(test_measures_equal_scikit_learn),
         cmocka_unit_test(test_measures_refuse),
+        cmocka_unit_test(test_layer_dense),
+        cmocka_unit_test(test_layer_with_several_inputs),
+        cmocka_unit_test(test_layer_modes_and_errors),
+        cmocka_unit_test(test_loss_curves_equal_pytorch),
+        cmocka_unit_test(test_training_does_not_depend_on_threads),
+        cmocka_unit_test(test_divergence_leaves_the_weights),
+        cmocka_unit_test(test_clipping_bounds_the_step),
+        cmocka_unit_test(test_trainer_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -121,35 +121,14 @@ typedef struct gather_depth {
     bool first, last;
 } gather_depth;
 
-/* What the next tile reads that this one does not: where its last tap begins, if pixels go on as
- * they do here. NULL at an edge. */
-static const float *next_input(const gather_plan *p, const gather_rows *rows, int64_t row,
-                               const gather_depth *d) {
-    const tl_gather *g = p->g;
-    if (d->taps == 0) return NULL;
-    const float *last = rows->a[row * p->taps + (d->tap + d->taps - 1) * p->kernels->mr];
-    if (last == p->zero) return NULL;
-    return last + d->from + p->kernels->mr * g->taps.x.stride * g->a_pixel;
-}
-
-/* Lines of C are fetched for writing before the tile computes what goes there. */
-static void fetch_output(const float *c, const int64_t *c_row, int64_t rows, int64_t columns) {
-    enum { LINE = 64 / sizeof(float) };
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < columns; j += LINE) __builtin_prefetch(c + c_row[i] + j, 1, 3);
-    }
-}
-
-/* One panel for all tiles of the block. With the block's first panel its input comes from
- * memory, so that the tile fetches ahead. */
+/* One panel for all tiles of the block. */
 static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t count,
-                      const gather_depth *d, int64_t panel, bool first_panel) {
+                      const gather_depth *d, int64_t panel) {
     const tl_gather *g = p->g;
     int mr = p->kernels->mr;
     int64_t group = panel / p->panels, column = panel % p->panels * p->kernels->nr;
     int64_t left = g->columns - column;
     int width = tl_panel_width(p->kernels, left);
-    int64_t columns = smaller(width, left);
     const tl_epilogue *e = d->last ? g->epilogue : NULL;
     int64_t at = group * g->columns + column;
     tl_gemm_tile tile = {
@@ -170,9 +149,7 @@ static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t cou
     for (int64_t row = 0; row < count; row += mr) {
         tile.a = rows->a + row * p->taps + d->tap * mr;
         tile.c_row = rows->c + row;
-        tile.next = first_panel ? next_input(p, rows, row, d) : NULL;
-        if (d->first) fetch_output(tile.c, tile.c_row, smaller(mr, count - row), columns);
-        p->kernels->gemm_tile(&tile, (int)smaller(mr, count - row), (int)columns);
+        p->kernels->gemm_tile(&tile, (int)smaller(mr, count - row), (int)smaller(width, left));
     }
 }
 
@@ -190,7 +167,7 @@ static void run_block(const gather_plan *p, const gather_rows *rows, int64_t cou
                               tap == 0 && from == 0,
                               tap + taps >= p->taps && from + p->depth_k >= k};
             for (int64_t panel = panel_begin; panel < panel_end; panel++)
-                run_panel(p, rows, count, &d, panel, panel == panel_begin);
+                run_panel(p, rows, count, &d, panel);
         }
         tap += taps;
     } while (tap < p->taps);

@@ -136,6 +136,128 @@ def measures():
     return p, r, f, s, macro, weighted
 
 
+# --- loss curves of a small residual network ------------------------------------------------
+# Its weights and pictures follow from names and counters by a hash (Wellons' lowbias32), so that
+# the test makes the same ones without a file.
+CURVE_STEPS, BATCH, SIDE, CLASSES_TRAINED = 20, 6, 24, 4
+
+
+def uniform(key, count):
+    """count numbers in [-1, 1): the hash of key and a counter."""
+    seed = np.uint32(2166136261)
+    for byte in key.encode():  # FNV-1a
+        seed = np.uint32((int(seed) ^ byte) * 16777619 & 0xFFFFFFFF)
+    x = np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B1) + seed
+    x ^= x >> np.uint32(16)
+    x *= np.uint32(0x7FEB352D)
+    x ^= x >> np.uint32(15)
+    x *= np.uint32(0x846CA68B)
+    x ^= x >> np.uint32(16)
+    return (x >> np.uint32(8)).astype(np.float64) * 2.0**-23 - 1
+
+
+class Block(torch.nn.Module):
+    def __init__(self, cin, cout, stride):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(cin, cout, 3, stride, 1, bias=False)
+        self.bn1 = torch.nn.BatchNorm2d(cout)
+        self.conv2 = torch.nn.Conv2d(cout, cout, 3, 1, 1, bias=False)
+        self.bn2 = torch.nn.BatchNorm2d(cout)
+        self.down = torch.nn.Conv2d(cin, cout, 1, stride, bias=False)
+        self.down_bn = torch.nn.BatchNorm2d(cout)
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + self.down_bn(self.down(x)))
+
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(3, 16, 3, 2, 1, bias=False)
+        self.bn1 = torch.nn.BatchNorm2d(16)
+        self.block1 = Block(16, 24, 1)
+        self.block2 = Block(24, 40, 2)
+        self.fc = torch.nn.Linear(40, CLASSES_TRAINED)
+
+    def forward(self, x):
+        x = self.block2(self.block1(F.relu(self.bn1(self.conv1(x)))))
+        return self.fc(x.mean((2, 3)))
+
+
+def our_name(module_name, module, param):
+    if isinstance(module, torch.nn.BatchNorm2d):
+        param = {"weight": "gamma", "bias": "beta", "running_mean": "mean",
+                 "running_var": "variance"}[param]
+    return f"{module_name}.{param}"
+
+
+def fill(network):
+    with torch.no_grad():
+        for name, module in network.named_modules():
+            for param, t in [*module._parameters.items(), *module._buffers.items()]:
+                if t is None or param == "num_batches_tracked":
+                    continue
+                u = uniform(our_name(name, module, param), t.numel())
+                kind = our_name(name, module, param).rsplit(".", 1)[1]
+                if t.dim() == 4:  # drawn as O KH KW I
+                    o, i, h, w = t.shape
+                    u = (u * np.sqrt(6 / (i * h * w))).reshape(o, h, w, i).transpose(0, 3, 1, 2)
+                elif t.dim() == 2:
+                    u = (u * np.sqrt(6 / t.shape[1])).reshape(tuple(t.shape))
+                elif kind == "gamma":
+                    u = 1 + 0.2 * u
+                elif kind == "variance":
+                    u = 1 + 0.5 * u
+                else:
+                    u = 0.1 * u
+                t.copy_(torch.tensor(np.ascontiguousarray(u).astype(np.float32)))
+
+
+def batches():
+    for step in range(CURVE_STEPS):
+        key = f"batch{step % 3}"
+        x = uniform(key, BATCH * SIDE * SIDE * 3).astype(np.float32)
+        x = torch.tensor(x.reshape(BATCH, SIDE, SIDE, 3).transpose(0, 3, 1, 2).copy())
+        yield x, torch.tensor([(i + step % 3) % CLASSES_TRAINED for i in range(BATCH)])
+
+
+def curve(make, trained, statistics):
+    """Losses before each step, then the loss on the first batch in evaluation mode."""
+    network = Network()
+    fill(network)
+    network.eval()
+    params = []
+    for name, p in network.named_parameters():
+        p.requires_grad = name.startswith(tuple(trained))
+        if p.requires_grad:
+            params.append(p)
+    if statistics:
+        for name, module in network.named_modules():
+            if name and name.startswith(tuple(trained)):
+                module.training = True
+    optimizer = make(params)
+    losses = []
+    for x, y in batches():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    network.eval()
+    x, y = next(batches())
+    return losses + [F.cross_entropy(network(x), y).item()]
+
+
+CURVES = [(name, momentum, lr, what, statistics,
+           curve(make, ["fc"] if what == "head" else ["fc", "block2"], statistics))
+          for name, momentum, lr, make in [
+              ("sgd", 0.9, 0.02, lambda p: O.SGD(p, 0.02, 0.9)),
+              ("adam", 0, 0.002, lambda p: O.Adam(p, 0.002)),
+              ("rmsprop", 0, 0.0005, lambda p: O.RMSprop(p, 0.0005))]
+          for what, statistics in [("head", 0), ("block", 0), ("block", 1)]]
+
+
 def numbers(values, digits=9):
     return "{" + ", ".join(f"{float(v):.{digits}g}" for v in values) + "}"
 
@@ -176,6 +298,19 @@ def main():
               f"static const int golden_support[] = {numbers(s)};",
               f"static const double golden_macro[] = {numbers(macro, 17)};",
               f"static const double golden_weighted[] = {numbers(weighted, 17)};"]
+    lines += [f"enum {{ CURVE_STEPS = {CURVE_STEPS}, CURVE_BATCH = {BATCH}, CURVE_SIDE = {SIDE}, "
+              f"CURVE_CLASSES = {CLASSES_TRAINED} }};",
+              "static const struct {",
+              "    const char *optimizer;",
+              "    double momentum, lr;",
+              "    const char *trained;",
+              "    bool statistics;",
+              "    double loss[CURVE_STEPS + 1];",
+              "} golden_curves[] = {"]
+    for name, momentum, lr, what, statistics, losses in CURVES:
+        lines.append(f'    {{"{name}", {momentum}, {lr}, "{what}", {statistics},')
+        lines.append(f"     {numbers(losses)}}},")
+    lines.append("};")
     with open("tests/golden/train.h", "w") as out:
         out.write("\n".join(lines) + "\n")
 
