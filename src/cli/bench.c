@@ -1,0 +1,186 @@
+#include "cli/common.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_ISAS = 16 };
+
+static const cli_flag flags[] = {
+    {"--arch", CLI_TEXT, .value = "NAME", .help = "network (see tl backbones)"},
+    {"--mode", CLI_TEXT, .value = "infer|train", .choices = true,
+     .help = "forward, or a whole training step of all layers", .preset = "infer"},
+    {"--batch", CLI_COUNT, .value = "N", .help = "pictures a run", .preset = "1"},
+    CLI_FLAG_THREADS,
+    {"--dtype", CLI_TEXT, .value = "f32", .choices = true, .help = "type of the computation",
+     .preset = "f32"},
+    {"--iters", CLI_COUNT, .value = "N", .help = "timed runs, after one to warm up",
+     .preset = "10"},
+    {"--isa", CLI_TEXT, .value = "NAME", .help = "highest instruction set to use"},
+    {"--list-isa", CLI_SWITCH, .help = "list the instruction sets of this machine and build"},
+    CLI_FLAG_JSON,
+    {0},
+};
+
+typedef struct job {
+    cli_session session;
+    bool training;
+    int64_t batch, iterations;
+    tl_model *model;
+    tl_trainer *trainer;
+    tl_tensor *input;
+    int32_t *labels;
+    double *times; /* seconds of each iteration, sorted when done */
+} job;
+
+static int list_isa(const cli_args *args) {
+    const char *names[MAX_ISAS];
+    int count = tl_isa_list(names, MAX_ISAS);
+    if (count > MAX_ISAS) count = MAX_ISAS;
+    if (!cli_given(args, "--json")) {
+        for (int i = 0; i < count; i++) puts(names[i]);
+        return CLI_OK;
+    }
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++) json_array_append_new(list, json_string(names[i]));
+    return cli_print_json(args, json_pack("{s:o}", "isa", list));
+}
+
+static int check_arch(const cli_args *args) {
+    const char *arch = cli_text(args, "--arch");
+    int count = tl_backbone_count();
+    for (int i = 0; arch && i < count; i++)
+        if (strcmp(arch, tl_backbone_name(i)) == 0) return CLI_OK;
+    if (!arch) return cli_misuse(args, "--arch NAME is required (see tl backbones)");
+    fprintf(stderr, "tl bench: --arch is \"%s\"; expected one of", arch);
+    for (int i = 0; i < count; i++) fprintf(stderr, " %s", tl_backbone_name(i));
+    fputc('\n', stderr);
+    return CLI_USAGE;
+}
+
+/* Values in [-1, 1) from a fixed sequence (Knuth's multiplicative hash of the index): zeros would
+ * let denormals or short cuts distort the time. */
+static void fill_input(tl_tensor *input) {
+    float *data = tl_tensor_data(input);
+    for (int64_t i = 0; i < tl_tensor_count(input); i++)
+        data[i] = (float)((uint32_t)i * 2654435761u >> 8) / (float)(1 << 23) - 1;
+}
+
+static tl_status prepare(job *work) {
+    const cli_args *args = work->session.args;
+    tl_context *ctx = work->session.ctx;
+    tl_status status = tl_model_create(ctx, cli_text(args, "--arch"), 0, 1, &work->model);
+    if (status != TL_OK) return status;
+    int height, width, channels;
+    tl_model_input_size(work->model, &height, &width, &channels);
+    int64_t shape[4] = {work->batch, height, width, channels};
+    status = tl_tensor_create(ctx, TL_F32, 4, shape, &work->input);
+    if (status != TL_OK) return status;
+    fill_input(work->input);
+    if (!work->training) return TL_OK;
+
+    int classes = tl_model_class_count(work->model);
+    for (int64_t i = 0; i < work->batch; i++) work->labels[i] = (int32_t)(i % classes);
+    tl_trainer_options options;
+    tl_trainer_options_init(&options, sizeof options);
+    options.batch = (int)work->batch;
+    options.optimizer.name = "sgd";
+    /* Random weights and one batch over and over: a step that hardly moves cannot diverge. */
+    options.optimizer.lr = 1e-6;
+    status = tl_model_freeze(work->model, "", false);
+    if (status != TL_OK) return status;
+    return tl_trainer_create(work->model, &options, &work->trainer);
+}
+
+static tl_status run_once(job *work) {
+    if (work->training) {
+        double loss;
+        return tl_trainer_step(work->trainer, work->input, work->labels, &loss, NULL);
+    }
+    tl_tensor *output = NULL;
+    tl_status status = tl_model_run(work->model, work->input, &output);
+    tl_tensor_free(output);
+    return status;
+}
+
+static int compare_times(const void *left, const void *right) {
+    double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+static tl_status measure(job *work) {
+    cli_progress bar;
+    cli_progress_begin(&bar, "timing");
+    tl_status status = run_once(work);
+    for (int64_t i = 0; i < work->iterations && status == TL_OK; i++) {
+        double start = cli_seconds();
+        status = run_once(work);
+        work->times[i] = cli_seconds() - start;
+        cli_progress_show(&bar, i + 1, work->iterations, "");
+    }
+    cli_progress_clear(&bar);
+    qsort(work->times, (size_t)work->iterations, sizeof *work->times, compare_times);
+    return status;
+}
+
+static int show(const job *work) {
+    const cli_args *args = work->session.args;
+    double images = (double)work->batch;
+    double least = work->times[0] / images;
+    int64_t middle = work->iterations / 2;
+    double median = work->iterations % 2 ? work->times[middle]
+                                         : (work->times[middle - 1] + work->times[middle]) / 2;
+    median /= images;
+    /* A training step is the forward pass plus, in every layer, two products of the same size:
+     * the gradients of its input and of its weights. */
+    double gflops = tl_model_flops(work->model) * (work->training ? 3 : 1) / least / 1e9;
+    const char *arch = cli_text(args, "--arch"), *mode = cli_text(args, "--mode");
+    int threads = tl_context_threads(work->session.ctx);
+    const char *isa = tl_context_isa(work->session.ctx);
+    if (cli_given(args, "--json"))
+        return cli_print_json(
+            args,
+            json_pack("{s:s, s:s, s:I, s:i, s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "arch", arch,
+                      "mode", mode, "batch", (json_int_t)work->batch, "threads", threads, "dtype",
+                      cli_text(args, "--dtype"), "isa", isa, "iters", (json_int_t)work->iterations,
+                      "ms_per_image_min", least * 1e3, "ms_per_image_median", median * 1e3,
+                      "gflops", gflops, "peak_rss_mb", cli_peak_rss_mb()));
+    printf("%s %s batch %lld threads %d %s %s: min %.3f ms, median %.3f ms an image, "
+           "%.1f GFLOP/s, peak memory %.0f MB\n",
+           arch, mode, (long long)work->batch, threads, cli_text(args, "--dtype"), isa, least * 1e3,
+           median * 1e3, gflops, cli_peak_rss_mb());
+    return CLI_OK;
+}
+
+static int run(const cli_args *args) {
+    if (cli_given(args, "--list-isa")) return list_isa(args);
+    int result = check_arch(args);
+    if (result != CLI_OK) return result;
+    job work = {.training = strcmp(cli_text(args, "--mode"), "train") == 0,
+                .batch = cli_whole(args, "--batch"),
+                .iterations = cli_whole(args, "--iters")};
+    result = cli_session_open(&work.session, args);
+    if (result != CLI_OK) return result;
+    work.labels = calloc((size_t)work.batch, sizeof *work.labels);
+    work.times = calloc((size_t)work.iterations, sizeof *work.times);
+    if (!work.labels || !work.times) {
+        result = cli_fail(args, "out of memory");
+    } else if (prepare(&work) != TL_OK || measure(&work) != TL_OK) {
+        result = cli_failed(&work.session);
+    } else {
+        result = show(&work);
+    }
+    tl_trainer_free(work.trainer);
+    tl_tensor_free(work.input);
+    tl_model_free(work.model);
+    free(work.times);
+    free(work.labels);
+    return cli_session_close(&work.session, result);
+}
+
+const cli_command cli_bench = {
+    .name = "bench",
+    .summary = "time a network with random weights",
+    .flags = flags,
+    .run = run,
+};

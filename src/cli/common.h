@@ -1,0 +1,72 @@
+/* tl - what the commands share: the context, progress on a terminal, JSON and tables. */
+#ifndef TL_CLI_COMMON_H
+#define TL_CLI_COMMON_H
+
+#include "cli/args.h"
+
+#include <jansson.h>
+#include <tl/tl.h>
+
+/* --- session.c: one context and the messages it sent --------------------------------------- */
+
+enum { CLI_KEPT_WARNINGS = 10 };
+
+typedef struct cli_session {
+    const cli_args *args;
+    tl_context *ctx;
+    char *warnings[CLI_KEPT_WARNINGS];
+    int warning_count; /* all of them, also those not kept */
+} cli_session;
+
+/* Creates the context with --threads and --isa where the command has them. Returns an exit status.
+ */
+int cli_session_open(cli_session *session, const cli_args *args);
+/* Frees the context; when the job went well, shows the warnings on stderr first. Returns `status`.
+ */
+int cli_session_close(cli_session *session, int status);
+/* Opens a session, loads the model `name`, lets `work` use it and closes the session. */
+int cli_with_model(const cli_args *args, const char *name,
+                   int (*work)(const cli_session *session, tl_model *model));
+/* Reports the library's last error as this command's failure. */
+int cli_failed(const cli_session *session);
+
+/* --- progress.c ----------------------------------------------------------------------------- */
+
+/* A bar with the time left on stderr: on a terminal only, and only for work of over two seconds. */
+typedef struct cli_progress {
+    const char *label;
+    double start;     /* seconds */
+    double last_draw; /* 0 = not yet drawn */
+} cli_progress;
+
+double cli_seconds(void); /* of a monotonic clock */
+double cli_peak_rss_mb(void);
+void cli_progress_begin(cli_progress *progress, const char *label);
+void cli_progress_show(cli_progress *progress, int64_t done, int64_t total, const char *note);
+void cli_progress_clear(cli_progress *progress);
+
+/* --- output.c --------------------------------------------------------------------------------- */
+
+/* A JSON string of any bytes: those that are not UTF-8 become U+FFFD. NULL when out of memory. */
+json_t *cli_json_text(const char *text);
+/* Writes `object` (which is released) as one line on stdout. NULL counts as out of memory. */
+int cli_print_json(const cli_args *args, json_t *object);
+
+/* A table like scikit-learn's classification_report(), then the confusion matrix. */
+void cli_print_evaluation(const tl_model *model, const tl_evaluation *evaluation);
+json_t *cli_evaluation_json(const tl_model *model, const tl_evaluation *evaluation);
+
+/* --- the commands, one file each -------------------------------------------------------------- */
+
+extern const cli_command cli_finetune, cli_eval, cli_predict, cli_features, cli_run, cli_inspect,
+    cli_verify, cli_backbones, cli_fetch, cli_bench;
+
+/* Flags that several commands have. */
+#define CLI_FLAG_JSON                                                                              \
+    { "--json", CLI_SWITCH, .help = "print JSON on standard output" }
+#define CLI_FLAG_THREADS                                                                           \
+    { "--threads", CLI_COUNT, .value = "T", .help = "compute threads (default: one per core)" }
+#define CLI_FLAG_MODEL(what)                                                                       \
+    { "--model", CLI_TEXT, .required = true, .value = what, .help = "the network" }
+
+#endif

@@ -1,0 +1,210 @@
+#include "cli/common.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Every flag here but the last two is an option of tl_finetune_options, with dashes for
+ * underscores. */
+static const cli_flag flags[] = {
+    {"--backbone", CLI_TEXT, true, "FILE|NAME", .help = "pretrained network (see tl backbones)"},
+    {"--data", CLI_TEXT, true, "DIR", .help = "folder with one subfolder of pictures per class"},
+    {"--out", CLI_TEXT, true, "MODEL", .help = "file to save the classifier to"},
+    {"--val", CLI_TEXT, .value = "DIR", .help = "validation pictures; default: a part of --data"},
+    {"--val-split", CLI_REAL, .value = "SHARE", .help = "part of --data kept for validation",
+     .preset = "0.2"},
+    {"--report", CLI_TEXT, .value = "FILE.html", .help = "write a self-contained report"},
+    {"--epochs", CLI_COUNT, .value = "N", .help = "most epochs", .preset = "30"},
+    {"--patience", CLI_WHOLE, .value = "N",
+     .help = "stop after N epochs without better validation loss; 0 = never", .preset = "5"},
+    {"--restore-best", CLI_TEXT, .value = "true|false", .choices = true,
+     .help = "end with the best epoch's weights", .preset = "true"},
+    {"--batch", CLI_COUNT, .value = "N", .help = "pictures a step", .preset = "32"},
+    {"--optimizer", CLI_TEXT, .value = "sgd|adam|adamw|rmsprop", .choices = true,
+     .help = "optimiser", .preset = "adam"},
+    {"--style", CLI_TEXT, .value = "keras|pytorch", .choices = true, .help = "whose update rule",
+     .preset = "keras"},
+    {"--lr", CLI_REAL, .value = "X", .help = "learning rate", .preset = "0.001"},
+    {"--momentum", CLI_REAL, .value = "X", .help = "of sgd and rmsprop", .preset = "0"},
+    {"--nesterov", CLI_SWITCH, .help = "Nesterov momentum for sgd"},
+    {"--weight-decay", CLI_REAL, .value = "X", .help = "weight decay", .preset = "0"},
+    {"--head", CLI_TEXT, .value = "LAYERS",
+     .help = "layers before the classifier, as 256,relu,dropout:0.5"},
+    {"--pool", CLI_TEXT, .value = "gap|gmp|flatten", .choices = true,
+     .help = "how the feature map enters the head", .preset = "gap"},
+    {"--activation", CLI_TEXT, .value = "softmax|sigmoid", .choices = true,
+     .help = "of the classifier; sigmoid: two classes, one unit", .preset = "softmax"},
+    {"--freeze", CLI_TEXT, .value = "all|none|PREFIX",
+     .help = "backbone layers that stay as they are", .preset = "all"},
+    {"--augment", CLI_TEXT, .value = "SPEC", .help = "as flip,rotation:40,shift:0.2,zoom:0.2"},
+    {"--batch-norm-training", CLI_SWITCH, .help = "thawed batch norms use batch statistics"},
+    {"--preprocess", CLI_TEXT, .value = "NAME", .help = "preprocessing other than the backbone's"},
+    {"--image-size", CLI_COUNT, .value = "PIXELS", .help = "input side other than the backbone's"},
+    {"--max-skipped", CLI_REAL, .value = "SHARE", .help = "most unreadable pictures accepted",
+     .preset = "0.5"},
+    {"--dtype", CLI_TEXT, .value = "f32", .choices = true, .help = "type of the computation",
+     .preset = "f32"},
+    {"--seed", CLI_TEXT, .value = "S", .help = "of split, order, weights, dropout", .preset = "0"},
+    CLI_FLAG_THREADS,
+    CLI_FLAG_JSON,
+    {0},
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    interrupted = 1;
+}
+
+/* The first Ctrl-C asks tl_finetune() to stop; a second one ends the program as usual. */
+static void catch_interrupt(void) {
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+}
+
+typedef struct watcher {
+    bool table; /* print a row for each epoch */
+    bool header;
+    int epoch; /* the row that waits for its validation figures; 0 = none */
+    double loss, accuracy, val_loss, val_accuracy;
+    tl_phase phase;
+    cli_progress bar;
+} watcher;
+
+static void print_row(watcher *watch) {
+    if (!watch->table || watch->epoch == 0) return;
+    cli_progress_clear(&watch->bar);
+    if (!watch->header) puts("epoch      loss  accuracy  val_loss  val_accuracy");
+    watch->header = true;
+    printf("%5d  %8.4f  %8.4f  %8.4f  %12.4f\n", watch->epoch, watch->loss, watch->accuracy,
+           watch->val_loss, watch->val_accuracy);
+    fflush(stdout);
+    watch->epoch = 0;
+}
+
+/* A row is complete once the validation figures of its epoch are known: with the epoch's own last
+ * call, or else with the first call after it. */
+static void follow_epochs(watcher *watch, const tl_progress *now) {
+    if (watch->epoch && (now->phase != TL_PHASE_TRAIN || now->epoch != watch->epoch)) {
+        watch->val_loss = now->val_loss;
+        watch->val_accuracy = now->val_accuracy;
+        print_row(watch);
+    }
+    if (now->phase != TL_PHASE_TRAIN || now->done < now->total) return;
+    watch->epoch = now->epoch;
+    watch->loss = now->loss;
+    watch->accuracy = now->accuracy;
+    watch->val_loss = now->val_loss;
+    watch->val_accuracy = now->val_accuracy;
+}
+
+static int on_progress(void *user, const tl_progress *now) {
+    watcher *watch = user;
+    follow_epochs(watch, now);
+    static const char *const labels[] = {"features", "training", "evaluating"};
+    if (watch->phase != now->phase || !watch->bar.label) {
+        cli_progress_clear(&watch->bar);
+        cli_progress_begin(&watch->bar, labels[now->phase]);
+        watch->phase = now->phase;
+    }
+    char note[80] = "";
+    int64_t done = now->done, total = now->total;
+    if (now->phase == TL_PHASE_TRAIN) {
+        snprintf(note, sizeof note, "epoch %d of at most %d  loss %.4f", now->epoch, now->epochs,
+                 now->loss);
+        done += (now->epoch - 1) * now->total;
+        total *= now->epochs;
+    }
+    cli_progress_show(&watch->bar, done, total, note);
+    return interrupted;
+}
+
+/* Hands every given flag to the option of its name. */
+static tl_status set_options(const cli_args *args, tl_finetune_options *options) {
+    for (int i = 0; flags[i].name; i++) {
+        const char *value = args->values[i];
+        if (!value || strcmp(flags[i].name, "--threads") == 0 ||
+            strcmp(flags[i].name, "--json") == 0)
+            continue;
+        char key[64];
+        snprintf(key, sizeof key, "%s", flags[i].name + 2);
+        for (char *at = key; *at; at++)
+            if (*at == '-') *at = '_';
+        tl_status status = tl_finetune_options_set(options, key, value);
+        if (status != TL_OK) return status;
+    }
+    return TL_OK;
+}
+
+static double number(const tl_report *report, const char *key) {
+    double value = NAN;
+    (void)tl_report_number(report, key, &value);
+    return value;
+}
+
+static void print_summary(const cli_args *args, const tl_model *model, const tl_report *report) {
+    printf("\nbest epoch %.0f of %.0f: validation accuracy %.4f, loss %.4f\n\n",
+           number(report, "best_epoch"), number(report, "epochs_run"),
+           number(report, "val_accuracy"), number(report, "val_loss"));
+    cli_print_evaluation(model, tl_report_evaluation(report));
+    printf("\n%.0f pictures (%.0f skipped) in %.1f s: features %.1f s, training %.1f s; "
+           "%.0f threads, peak memory %.0f MB\n",
+           number(report, "images"), number(report, "skipped"), number(report, "seconds"),
+           number(report, "features_seconds"), number(report, "head_seconds"),
+           number(report, "threads"), number(report, "peak_rss_mb"));
+    printf("model:  %s\n", cli_text(args, "--out"));
+    if (cli_given(args, "--report")) printf("report: %s\n", cli_text(args, "--report"));
+}
+
+static int train(cli_session *session, const tl_finetune_options *options, watcher *watch) {
+    tl_model *model = NULL;
+    tl_report *report = NULL;
+    catch_interrupt();
+    tl_status status = tl_finetune(session->ctx, options, &model, &report);
+    cli_progress_clear(&watch->bar);
+    int result = CLI_OK;
+    if (status == TL_OK) {
+        print_row(watch);
+        if (cli_given(session->args, "--json")) {
+            puts(tl_report_json(report));
+        } else {
+            print_summary(session->args, model, report);
+        }
+    } else if (status == TL_CANCELLED) {
+        result = cli_fail(session->args, "cancelled; nothing was written");
+    } else {
+        result = cli_failed(session);
+    }
+    tl_report_free(report);
+    tl_model_free(model);
+    return result;
+}
+
+static int run(const cli_args *args) {
+    cli_session session;
+    int result = cli_session_open(&session, args);
+    if (result != CLI_OK) return result;
+    watcher watch = {.table = !cli_given(args, "--json")};
+    tl_finetune_options *options = NULL;
+    if (tl_finetune_options_create(session.ctx, &options) != TL_OK) {
+        result = cli_failed(&session);
+    } else if (set_options(args, options) != TL_OK) {
+        result = cli_misuse(args, "%s", tl_last_error());
+    } else {
+        tl_finetune_options_set_progress(options, on_progress, &watch);
+        result = train(&session, options, &watch);
+    }
+    tl_finetune_options_free(options);
+    return cli_session_close(&session, result);
+}
+
+const cli_command cli_finetune = {
+    .name = "finetune",
+    .summary = "train a classifier for a folder of pictures",
+    .flags = flags,
+    .run = run,
+};

@@ -1,0 +1,61 @@
+#include "cli/common.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void keep_warning(void *user, tl_log_level level, const char *message) {
+    cli_session *session = user;
+    if (level != TL_LOG_WARNING) return;
+    if (session->warning_count < CLI_KEPT_WARNINGS)
+        session->warnings[session->warning_count] = strdup(message);
+    session->warning_count++;
+}
+
+int cli_session_open(cli_session *session, const cli_args *args) {
+    *session = (cli_session){.args = args};
+    tl_context_options options;
+    tl_context_options_init(&options, sizeof options);
+    options.threads = (int)cli_whole(args, "--threads");
+    options.isa = cli_text(args, "--isa");
+    options.log = keep_warning;
+    options.log_user = session;
+    if (tl_context_create(&options, &session->ctx) == TL_OK) return CLI_OK;
+    return cli_misuse(args, "%s", tl_last_error());
+}
+
+static void show_warnings(const cli_session *session) {
+    int kept =
+        session->warning_count < CLI_KEPT_WARNINGS ? session->warning_count : CLI_KEPT_WARNINGS;
+    for (int i = 0; i < kept; i++) {
+        if (!session->warnings[i]) continue;
+        fprintf(stderr, "tl %s: warning: %s\n", session->args->command->name, session->warnings[i]);
+    }
+    if (session->warning_count > kept)
+        fprintf(stderr, "tl %s: %d more warnings\n", session->args->command->name,
+                session->warning_count - kept);
+}
+
+int cli_session_close(cli_session *session, int status) {
+    if (status == CLI_OK) show_warnings(session);
+    for (int i = 0; i < CLI_KEPT_WARNINGS; i++) free(session->warnings[i]);
+    tl_context_free(session->ctx);
+    *session = (cli_session){0};
+    return status;
+}
+
+int cli_failed(const cli_session *session) {
+    return cli_fail(session->args, "%s", tl_last_error());
+}
+
+int cli_with_model(const cli_args *args, const char *name,
+                   int (*work)(const cli_session *session, tl_model *model)) {
+    cli_session session;
+    int result = cli_session_open(&session, args);
+    if (result != CLI_OK) return result;
+    tl_model *model = NULL;
+    tl_status status = tl_model_load(session.ctx, name, &model);
+    result = status == TL_OK ? work(&session, model) : cli_failed(&session);
+    tl_model_free(model);
+    return cli_session_close(&session, result);
+}

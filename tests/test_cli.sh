@@ -1,0 +1,398 @@
+#!/bin/sh
+# The program `tl`: every command, its JSON, exit statuses, wrong usage and bad input.
+. "$(dirname "$0")/shell.sh"
+
+commands="finetune eval predict features run inspect verify backbones fetch bench"
+model=$work/model.safetensors      # random weights
+pictures=$work/pictures            # blue green red, 12 each
+trained=$work/trained.safetensors  # made by test_finetune_prints_a_report
+report=$work/trained.html
+
+"$build/tests/tool_model" "$model" || exit 1
+tests/make_inputs.py pictures "$pictures" 12 || exit 1
+
+finetune() {
+    "$tl" finetune --backbone "$model" --data "$pictures" --val-split 0.25 --freeze none --lr 0.02 \
+        --epochs 6 --batch 9 --seed 3 "$@"
+}
+
+# --- usage -------------------------------------------------------------------------------------
+
+test_no_command_is_wrong_usage() {
+    expect_status 2 "$tl"
+    grep -q 'usage: tl COMMAND' "$work/err" || fail "no usage on stderr"
+    [ -s "$work/out" ] && fail "output on stdout"
+    return 0
+}
+
+test_unknown_command_names_the_commands() {
+    expect_refusal 2 "unknown command \"tune\"|finetune|bench" "$tl" tune
+}
+
+test_help_lists_commands_and_flags() {
+    expect_status 0 "$tl" --help
+    for command in $commands; do expect_output "$command"; done
+    for command in $commands; do
+        expect_status 0 "$tl" "$command" --help
+        expect_output "usage: tl $command"
+        expect_status 0 "$tl" help "$command"
+    done
+    expect_status 0 "$tl" finetune --help
+    for flag in backbone data val val-split epochs batch optimizer lr head freeze augment dtype seed threads \
+        out report json; do
+        expect_output "--$flag"
+    done
+}
+
+test_version() {
+    expect_status 0 "$tl" --version
+    expect_output "tl 0."
+}
+
+test_unknown_flag_names_it_and_the_flags() {
+    for command in $commands; do
+        expect_refusal 2 "tl $command: unknown flag --bogus|--help" "$tl" "$command" --bogus
+    done
+    expect_refusal 2 "--bogus|--model|--top" "$tl" predict --bogus=3
+}
+
+test_required_flags_are_named() {
+    expect_refusal 2 "--backbone" "$tl" finetune
+    expect_refusal 2 "--data" "$tl" finetune --backbone x
+    expect_refusal 2 "--out" "$tl" finetune --backbone x --data y
+    expect_refusal 2 "--model" "$tl" eval --data x
+    expect_refusal 2 "--data" "$tl" eval --model x
+    expect_refusal 2 "--model" "$tl" predict x.png
+    expect_refusal 2 "IMAGE" "$tl" predict --model x
+    expect_refusal 2 "--out" "$tl" features --model x y.png
+    expect_refusal 2 "--input" "$tl" run --model x
+    expect_refusal 2 "--arch" "$tl" bench
+    for command in inspect verify fetch; do expect_refusal 2 "required" "$tl" "$command"; done
+}
+
+test_wrong_values_name_flag_and_choices() {
+    expect_refusal 2 "--optimizer|adagrad|sgd|adam|rmsprop" finetune --optimizer adagrad --out "$work/x"
+    expect_refusal 2 "--dtype|bf16|f32" finetune --dtype bf16 --out "$work/x"
+    expect_refusal 2 "--dtype|bf16|f32" "$tl" bench --arch resnet18 --dtype bf16
+    expect_refusal 2 "--mode|infer|train" "$tl" bench --arch resnet18 --mode fast
+    expect_refusal 2 "--arch|lenet|resnet18" "$tl" bench --arch lenet
+    expect_refusal 2 "--layout|nchw" "$tl" run --model x --input y --output z --layout chwn
+    expect_refusal 2 "--batch|0|from 1" "$tl" bench --arch resnet18 --batch 0
+    expect_refusal 2 "--top|many" "$tl" predict --model x --top many y.png
+    expect_refusal 2 "--lr|nan|number" "$tl" finetune --backbone x --data y --lr nan --out "$work/x"
+    expect_refusal 2 "seed|-1" "$tl" finetune --backbone x --data y --seed -1 --out "$work/x"
+    expect_refusal 2 "--batch|99999999999999999999" "$tl" finetune --backbone x --data y --batch 99999999999999999999 --out "$work/x"
+    expect_refusal 2 "--top|needs a value" "$tl" predict --model x --top
+    expect_refusal 2 "--json|no value" "$tl" predict --json=yes --model x y.png
+    expect_refusal 2 "--model|twice" "$tl" predict --model x --model y z.png
+    expect_refusal 2 "too many" "$tl" verify x y
+    expect_refusal 2 "--threads|0" "$tl" predict --model x --threads 0 y.png
+    [ -e "$work/x" ] && fail "something was written"
+    return 0
+}
+
+test_bad_recipe_values_are_refused() {
+    expect_refusal 1 "head" finetune --head 256,swoosh --out "$work/x"
+    expect_refusal 1 "augment" finetune --augment flop --out "$work/x"
+    expect_refusal 1 "nosuchlayer" "$tl" finetune --backbone "$model" --data "$pictures" --freeze nosuchlayer --out "$work/x"
+    expect_refusal 2 "val_split" "$tl" finetune --backbone "$model" --data "$pictures" --val-split 1.5 --out "$work/x"
+    expect_refusal 2 "lr" "$tl" finetune --backbone "$model" --data "$pictures" --lr -1 --out "$work/x"
+    [ -e "$work/x" ] && fail "something was written"
+    return 0
+}
+
+# --- the commands ------------------------------------------------------------------------------
+
+test_finetune_prints_a_report() {
+    expect_status 0 finetune --out "$trained" --report "$report"
+    for text in "val_accuracy" "precision" "macro avg" "confusion matrix" "$trained" "$report"; do
+        expect_output "$text"
+    done
+    [ "$(grep -cE '^ +[0-9]+ ( +[0-9.]+){4}$' "$work/out")" -eq 6 ] || { cat "$work/out"; fail "not 6 epoch rows"; }
+    [ -s "$work/err" ] && { cat "$work/err"; fail "messages on stderr"; }
+    [ -s "$trained" ] || fail "no model"
+    grep -qi '</html>' "$report" || fail "no report"
+    grep -qE '(src|href)="https?:' "$report" && fail "the report is not self-contained"
+    return 0
+}
+
+test_finetune_json_has_the_summary() {
+    expect_status 0 finetune --out "$work/again" --json
+    expect_json "classes images skipped epochs_run best_epoch train_loss train_accuracy val_loss val_accuracy
+        seconds features_seconds head_seconds threads peak_rss_mb" \
+        'd["images"] == 36 and d["skipped"] == 0 and d["epochs_run"] == 6 and d["val_accuracy"] > 0.8'
+    cmp "$trained" "$work/again" || fail "the same call gave another model"
+}
+
+test_finetune_is_the_same_at_any_thread_count() {
+    for threads in 1 2 3; do
+        expect_status 0 finetune --threads $threads --augment flip,zoom:0.2 --out "$work/threads$threads"
+    done
+    cmp "$work/threads1" "$work/threads2" && cmp "$work/threads1" "$work/threads3" ||
+        fail "thread counts differ"
+}
+
+test_finetune_with_frozen_backbone_and_head() {
+    expect_status 0 "$tl" finetune --backbone "$model" --data "$pictures" --val "$pictures" --epochs 2 \
+        --head 8,relu,dropout:0.2 --optimizer sgd --momentum 0.9 --nesterov --style pytorch --out "$work/head" --json
+    expect_json "val_accuracy" 'd["epochs_run"] == 2'
+    expect_status 0 "$tl" inspect "$work/head" --json
+    expect_json "layers" 'sum(l["type"] == "dense" for l in d["layers"]) == 2'
+}
+
+test_finetune_stops_on_interrupt() {
+    "$tl" finetune --backbone "$model" --data "$pictures" --freeze none --epochs 1000000 --patience 0 \
+        --out "$work/never" --report "$work/never.html" >"$work/out" 2>"$work/err" &
+    pid=$!
+    sleep 2
+    kill -INT $pid
+    wait $pid
+    [ $? -eq 1 ] || fail "wrong status"
+    grep -q cancelled "$work/err" || { cat "$work/err"; fail "no message"; }
+    [ -e "$work/never" ] || [ -e "$work/never.html" ] && fail "something was written"
+    return 0
+}
+
+test_eval_agrees_with_itself() {
+    expect_status 0 "$tl" eval --model "$trained" --data "$pictures" --json
+    expect_json "accuracy macro_f1 confusion per_class" 'len(d["confusion"]) == 3
+        and sum(map(sum, d["confusion"])) == 36 and [c["support"] for c in d["per_class"]] == [12, 12, 12]
+        and abs(sum(d["confusion"][i][i] for i in range(3)) / 36 - d["accuracy"]) < 1e-6
+        and abs(sum(c["f1"] for c in d["per_class"]) / 3 - d["macro_f1"]) < 1e-6'
+    expect_status 0 "$tl" eval --model "$trained" --data "$pictures"
+    for text in precision recall f1-score support "macro avg" "weighted avg" "confusion matrix" red; do
+        expect_output "$text"
+    done
+}
+
+test_eval_refuses_other_classes() {
+    mkdir -p "$work/other/blue" "$work/other/pink"
+    cp "$pictures/blue/000.png" "$work/other/blue"
+    cp "$pictures/red/000.png" "$work/other/pink"
+    expect_refusal 1 "pink" "$tl" eval --model "$trained" --data "$work/other"
+}
+
+test_predict() {
+    expect_status 0 "$tl" predict --model "$trained" --top 2 "$pictures/red/000.png"
+    expect_output "red"
+    [ "$(wc -l <"$work/out")" -eq 3 ] || fail "not 3 lines"
+    expect_status 0 "$tl" predict --model "$trained" --json --top 99 "$pictures/red/001.png" "$pictures/blue/001.png"
+    [ "$(wc -l <"$work/out")" -eq 2 ] || fail "not one line a picture"
+    cp "$work/out" "$work/lines"
+    head -n 1 "$work/lines" >"$work/out"
+    expect_json "image top" 'd["image"].endswith("red/001.png") and d["top"][0]["class"] == "red"
+        and len(d["top"]) == 3 and abs(sum(t["probability"] for t in d["top"]) - 1) < 1e-5'
+}
+
+test_predict_goes_on_after_a_bad_picture() {
+    echo "no picture" >"$work/text.jpg"
+    expect_status 1 "$tl" predict --model "$trained" --json "$work/text.jpg" "$work/absent.png" "$pictures/red/000.png"
+    expect_json "image top" 'd["top"][0]["class"] == "red"'
+    [ "$(wc -l <"$work/err")" -eq 2 ] || fail "not one line a bad picture"
+}
+
+test_predict_reports_names_that_are_not_utf8() {
+    name=$work/$(printf 'caf\351.png')
+    cp "$pictures/red/000.png" "$name"
+    expect_status 0 "$tl" predict --model "$trained" --json "$name"
+    expect_json "image top" 'd["image"].endswith("caf\ufffd.png")'
+}
+
+test_features() {
+    expect_status 0 "$tl" features --model "$trained" --out "$work/f.npy" "$pictures/red/000.png" "$pictures/blue/000.png"
+    [ "$(tests/make_inputs.py shape "$work/f.npy")" = "2 16" ] || fail "wrong shape"
+    expect_refusal 1 "text.jpg" "$tl" features --model "$trained" --out "$work/g.npy" "$pictures/red/000.png" "$work/text.jpg"
+    [ -e "$work/g.npy" ] && fail "something was written"
+    return 0
+}
+
+test_run_takes_both_layouts() {
+    tests/make_inputs.py npy "$work/nhwc.npy" 5 3 24 24 3
+    tests/make_inputs.py transpose "$work/nhwc.npy" "$work/nchw.npy"
+    expect_status 0 "$tl" run --model "$trained" --input "$work/nhwc.npy" --output "$work/a.npy" --layout nhwc
+    expect_status 0 "$tl" run --model "$trained" --input "$work/nchw.npy" --output "$work/b.npy" --layout nchw --json
+    expect_json "output shape" 'd["shape"] == [3, 3]'
+    cmp "$work/a.npy" "$work/b.npy" || fail "the layouts differ"
+}
+
+test_run_refuses_wrong_input() {
+    expect_refusal 1 "24" "$tl" run --model "$trained" --input "$work/nchw.npy" --output "$work/c.npy" --layout nhwc
+    expect_refusal 1 "trained.safetensors" "$tl" run --model "$trained" --input "$trained" --output "$work/c.npy"
+    expect_refusal 1 "absent.npy" "$tl" run --model "$trained" --input "$work/absent.npy" --output "$work/c.npy"
+    [ -e "$work/c.npy" ] && fail "something was written"
+    return 0
+}
+
+test_inspect() {
+    expect_status 0 "$tl" inspect "$trained"
+    for text in conv1 12x12x8 "red" trainable memory; do expect_output "$text"; done
+    expect_status 0 "$tl" inspect "$trained" --json
+    expect_json "classes layers parameters memory preprocess training" \
+        'd["parameters"] == 8*27+8 + 16*72+16 + 3*16+3 and d["classes"] == ["blue", "green", "red"]'
+}
+
+test_verify() {
+    expect_status 0 "$tl" verify "$trained"
+    expect_status 0 "$tl" verify "$trained" --json
+    expect_json "ok max_error" 'd["ok"] is True and d["max_error"] < 1e-3'
+    expect_refusal 1 "golden" "$tl" verify "$model"
+}
+
+test_backbones() {
+    expect_status 0 "$tl" backbones
+    expect_output efficientnet_lite0
+    expect_status 0 "$tl" backbones --json
+    expect_json backbones '"resnet50" in d["backbones"]'
+}
+
+test_fetch_refuses_unknown_names() {
+    expect_refusal 1 "nosuchnet|efficientnet_lite0" "$tl" fetch nosuchnet
+}
+
+test_bench() {
+    expect_status 0 "$tl" bench --list-isa
+    expect_output ref
+    for mode in infer train; do
+        expect_status 0 "$tl" bench --arch efficientnet_lite0 --mode $mode --iters 2 --threads 1 --json
+        expect_json "arch mode batch threads dtype ms_per_image_min ms_per_image_median gflops peak_rss_mb" \
+            "d['mode'] == '$mode' and d['batch'] == 1 and 0 < d['ms_per_image_min'] <= d['ms_per_image_median']"
+    done
+    expect_status 0 "$tl" bench --arch efficientnet_lite0 --iters 1 --isa ref
+    expect_output "GFLOP/s"
+    expect_refusal 2 "mmx|ref" "$tl" bench --arch resnet18 --isa mmx
+}
+
+test_full_disk_is_reported() {
+    [ -e /dev/full ] || skip "no /dev/full here"
+    "$tl" backbones >/dev/full 2>"$work/err"
+    [ $? -eq 1 ] || fail "wrong status"
+    grep -q 'standard output' "$work/err" || fail "no message"
+}
+
+# --- bad model files ----------------------------------------------------------------------------
+
+test_bad_model_files_are_refused() {
+    : >"$work/empty.safetensors"
+    head -c 7 "$trained" >"$work/seven.safetensors"
+    head -c 1000 "$trained" >"$work/short.safetensors"
+    (cat "$trained" && printf x) >"$work/long.safetensors"
+    printf '\377\377\377\377\377\377\377\177{}' >"$work/header.safetensors"
+    echo "not a model" >"$work/text.pth"
+    mkdir -p "$work/folder.pth"
+    for bad in empty.safetensors seven.safetensors short.safetensors long.safetensors header.safetensors text.pth \
+        folder.pth absent.pth; do
+        expect_refusal 1 "$bad" "$tl" inspect "$work/$bad"
+        expect_refusal 1 "$bad" "$tl" predict --model "$work/$bad" "$pictures/red/000.png"
+        expect_refusal 1 "$bad" "$tl" finetune --backbone "$work/$bad" --data "$pictures" --out "$work/x"
+    done
+    [ -e "$work/x" ] && fail "something was written"
+    return 0
+}
+
+test_unknown_backbone_name_is_refused() {
+    expect_refusal 1 "nosuchnet" "$tl" inspect nosuchnet
+}
+
+test_missing_weights_name_the_remedy() {
+    expect_refusal 1 "resnet18" env TL_WEIGHTS_DIR="$work/none" "$tl" inspect resnet18
+}
+
+# --- bad data folders ---------------------------------------------------------------------------
+
+refused_folder() { # words, folder
+    expect_refusal 1 "$1" "$tl" finetune --backbone "$model" --data "$2" --epochs 1 --out "$work/x" --report "$work/x.html"
+    [ -e "$work/x" ] || [ -e "$work/x.html" ] && fail "something was written"
+    return 0
+}
+
+# A copy of the pictures to spoil.
+spoiled() { # name
+    rm -rf "${work:?}/$1"
+    cp -r "$pictures" "$work/$1"
+}
+
+test_folder_missing() {
+    refused_folder "nowhere" "$work/nowhere"
+}
+
+test_folder_is_a_file() {
+    refused_folder "model.safetensors" "$model"
+}
+
+test_folder_without_classes() {
+    mkdir -p "$work/flat"
+    refused_folder "flat" "$work/flat"
+    cp "$pictures"/red/*.png "$work/flat"
+    refused_folder "flat" "$work/flat"
+}
+
+test_folder_with_one_class() {
+    mkdir -p "$work/single"
+    cp -r "$pictures/red" "$work/single"
+    refused_folder "class" "$work/single"
+}
+
+test_folder_with_an_empty_class() {
+    spoiled hollow
+    mkdir "$work/hollow/yellow"
+    refused_folder "yellow" "$work/hollow"
+}
+
+test_folder_with_one_picture_in_a_class() {
+    spoiled lone
+    mkdir "$work/lone/yellow"
+    cp "$pictures/red/000.png" "$work/lone/yellow"
+    refused_folder "yellow" "$work/lone"
+}
+
+test_folder_with_only_bad_pictures() {
+    for class in a b; do
+        mkdir -p "$work/rotten/$class"
+        for i in 1 2 3 4; do echo "no picture" >"$work/rotten/$class/$i.jpg"; done
+    done
+    refused_folder "" "$work/rotten"
+}
+
+test_folder_with_too_many_bad_pictures() {
+    spoiled mostly
+    for i in 1 2 3 4 5 6 7 8 9 10 11 12; do : >"$work/mostly/red/empty$i.jpg"; done
+    expect_refusal 1 "skip" "$tl" finetune --backbone "$model" --data "$work/mostly" --epochs 1 --max-skipped 0.1 --out "$work/x"
+    [ -e "$work/x" ] && fail "something was written"
+    return 0
+}
+
+# What is no picture is passed over, counted and named, and never blocks.
+test_folder_with_odd_entries() {
+    spoiled odd
+    echo "no picture" >"$work/odd/red/text.jpg"
+    : >"$work/odd/red/empty.png"
+    head -c 60 "$pictures/red/000.png" >"$work/odd/red/cut.png"
+    ln -s nowhere "$work/odd/green/dangling.png"
+    ln -s .. "$work/odd/green/loop"
+    mkfifo "$work/odd/blue/pipe.png"
+    cp "$pictures/blue/000.png" "$work/odd/blue/$(printf 'caf\351.png')"
+    cp "$pictures/blue/001.png" "$work/odd/blue/$(printf 'new\nline.png')"
+    cp "$pictures/blue/002.png" "$work/odd/blue/$(printf '%0251d' 0).png"
+    echo "read me" >"$work/odd/notes.txt"
+    expect_status 0 timeout 60 "$tl" finetune --backbone "$model" --data "$work/odd" --epochs 2 --out "$work/z" --json
+    expect_json "skipped images" 'd["skipped"] == 5'
+    for name in text.jpg empty.png cut.png dangling.png pipe.png; do
+        grep -qF "$name" "$work/err" || { cat "$work/err"; fail "$name is not named"; }
+    done
+}
+
+test_folder_that_cannot_be_read() {
+    [ "$(id -u)" -ne 0 ] || skip "root may read everything: unreadable folders are not tested"
+    spoiled closed
+    chmod 0 "$work/closed/red"
+    refused_folder "red" "$work/closed"
+}
+
+test_output_folder_missing() {
+    expect_refusal 1 "nowhere" finetune --out "$work/nowhere/x"
+    expect_refusal 1 "nowhere" finetune --out "$work/x" --report "$work/nowhere/x.html"
+    [ -e "$work/x" ] && fail "something was written"
+    return 0
+}
+
+run_tests
