@@ -67,59 +67,46 @@ static void catch_interrupt(void) {
 }
 
 typedef struct watcher {
-    bool table; /* print a row for each epoch */
-    bool header;
-    int epoch; /* the row that waits for its validation figures; 0 = none */
-    double loss, accuracy, val_loss, val_accuracy;
-    tl_phase phase;
+    bool table;  /* print a row for each epoch */
+    bool header; /* the table has begun */
+    bool training;
     cli_progress bar;
 } watcher;
 
-static void print_row(watcher *watch) {
-    if (!watch->table || watch->epoch == 0) return;
+static void print_row(watcher *watch, const tl_progress *now) {
     cli_progress_clear(&watch->bar);
     if (!watch->header) puts("epoch      loss  accuracy  val_loss  val_accuracy");
     watch->header = true;
-    printf("%5d  %8.4f  %8.4f  %8.4f  %12.4f\n", watch->epoch, watch->loss, watch->accuracy,
-           watch->val_loss, watch->val_accuracy);
+    printf("%5d  %8.4f  %8.4f  %8.4f  %12.4f\n", now->epoch, now->loss, now->accuracy,
+           now->val_loss, now->val_accuracy);
     fflush(stdout);
-    watch->epoch = 0;
 }
 
-/* A row is complete once the validation figures of its epoch are known: with the epoch's own last
- * call, or else with the first call after it. */
-static void follow_epochs(watcher *watch, const tl_progress *now) {
-    if (watch->epoch && (now->phase != TL_PHASE_TRAIN || now->epoch != watch->epoch)) {
-        watch->val_loss = now->val_loss;
-        watch->val_accuracy = now->val_accuracy;
-        print_row(watch);
+/* One bar for the features, then one for all epochs; it rests while an epoch is evaluated. */
+static void show_bar(watcher *watch, const tl_progress *now) {
+    bool training = now->phase == TL_PHASE_TRAIN;
+    if (now->phase == TL_PHASE_EVALUATE) return;
+    if (!watch->bar.label || training != watch->training) {
+        cli_progress_clear(&watch->bar);
+        cli_progress_begin(&watch->bar, training ? "training" : "features");
+        watch->training = training;
     }
-    if (now->phase != TL_PHASE_TRAIN || now->done < now->total) return;
-    watch->epoch = now->epoch;
-    watch->loss = now->loss;
-    watch->accuracy = now->accuracy;
-    watch->val_loss = now->val_loss;
-    watch->val_accuracy = now->val_accuracy;
+    if (!training) {
+        cli_progress_show(&watch->bar, now->done, now->total, "");
+        return;
+    }
+    char note[80];
+    snprintf(note, sizeof note, "epoch %d of at most %d  loss %.4f", now->epoch, now->epochs,
+             now->loss);
+    cli_progress_show(&watch->bar, (now->epoch - 1) * now->total + now->done,
+                      now->epochs * now->total, note);
 }
 
 static int on_progress(void *user, const tl_progress *now) {
     watcher *watch = user;
-    follow_epochs(watch, now);
-    static const char *const labels[] = {"features", "training", "evaluating"};
-    if (watch->phase != now->phase || !watch->bar.label) {
-        cli_progress_clear(&watch->bar);
-        cli_progress_begin(&watch->bar, labels[now->phase]);
-        watch->phase = now->phase;
-    }
-    char note[80] = "";
-    int64_t done = now->done, total = now->total;
-    if (now->phase == TL_PHASE_TRAIN) {
-        snprintf(note, sizeof note, "epoch %d of at most %d  loss %.4f", now->epoch, now->epochs,
-                 now->loss);
-        done += (now->epoch - 1) * now->total;
-        total *= now->epochs;
-    }
-    cli_progress_show(&watch->bar, done, total, note);
+    bool epoch_ended = now->phase == TL_PHASE_TRAIN && now->done == now->total;
+    if (epoch_ended && watch->table) print_row(watch, now);
+    show_bar(watch, now);
     return interrupted;
 }
 
@@ -168,7 +155,6 @@ static int train(cli_session *session, const tl_finetune_options *options, watch
     cli_progress_clear(&watch->bar);
     int result = CLI_OK;
     if (status == TL_OK) {
-        print_row(watch);
         if (cli_given(session->args, "--json")) {
             puts(tl_report_json(report));
         } else {
