@@ -46,17 +46,17 @@ PROGRAM := $(if $(CLI_OBJ),$(BUILD)/tl)
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 
 # Instruction-set flags are given to that instruction set's folder and nowhere else.
-$(BUILD)/obj/kernels/avx2/%.o: ISA_CFLAGS = -mavx2 -mfma
-$(BUILD)/obj/kernels/avx512/%.o: ISA_CFLAGS = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma
+$(BUILD)/obj/kernels/avx2/%.o: FILE_CFLAGS = -mavx2 -mfma
+$(BUILD)/obj/kernels/avx512/%.o: FILE_CFLAGS = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma
 # Overflowing shifts inside the stb headers are made defined; src/image/stb.c says more.
-$(BUILD)/obj/src/image/stb.o $(BUILD)/obj/src/image/encode.o: ISA_CFLAGS = -fwrapv -fno-sanitize=shift
+$(BUILD)/obj/src/image/stb.o $(BUILD)/obj/src/image/encode.o: FILE_CFLAGS = -fwrapv -fno-sanitize=shift
 
 .PHONY: all
 all: $(BUILD)/libtl.a $(BUILD)/libtl.so $(PROGRAM) $(EXAMPLES)  ## the library (static, shared), the program, the examples
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(TL_CFLAGS) $(ISA_CFLAGS) -MMD -MP -c $< -o $@
+	$(CC) $(TL_CFLAGS) $(FILE_CFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/libtl.a: $(LIB_OBJ)
 	@rm -f $@

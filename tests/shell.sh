@@ -85,7 +85,7 @@ with open(sys.argv[1], encoding="utf-8") as f:
 missing = [k for k in sys.argv[2].split() if k not in d]
 if missing:
     sys.exit(f"missing: {missing}")
-if not eval(sys.argv[3]):
+if not eval(f"({sys.argv[3]})"):
     sys.exit(f"does not hold: {sys.argv[3]}")
 PYTHON
 }

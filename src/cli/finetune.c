@@ -134,9 +134,9 @@ static double number(const tl_report *report, const char *key) {
 }
 
 static void print_summary(const cli_args *args, const tl_model *model, const tl_report *report) {
-    printf("\nbest epoch %.0f of %.0f: validation accuracy %.4f, loss %.4f\n\n",
-           number(report, "best_epoch"), number(report, "epochs_run"),
-           number(report, "val_accuracy"), number(report, "val_loss"));
+    printf("\nvalidation accuracy %.4f, loss %.4f (%.0f epochs, best %.0f)\n\n",
+           number(report, "val_accuracy"), number(report, "val_loss"), number(report, "epochs_run"),
+           number(report, "best_epoch"));
     cli_print_evaluation(model, tl_report_evaluation(report));
     printf("\n%.0f pictures (%.0f skipped) in %.1f s: features %.1f s, training %.1f s; "
            "%.0f threads, peak memory %.0f MB\n",
