@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { HELP_COLUMN = 28 };
+
 static void complain(const char *command, const char *format, va_list list) {
     fprintf(stderr, "tl %s: ", command);
     vfprintf(stderr, format, list);
@@ -156,7 +158,9 @@ void cli_print_help(const cli_command *command) {
     for (const cli_flag *flag = command->flags; flag->name; flag++) {
         char left[80];
         snprintf(left, sizeof left, "%s %s", flag->name, flag->value ? flag->value : "");
-        printf("  %-*s %s", strlen(left) > 28 ? 60 : 28, left, flag->help);
+        printf("  %-*s ", HELP_COLUMN, left);
+        if (strlen(left) > HELP_COLUMN) printf("\n  %-*s ", HELP_COLUMN, "");
+        fputs(flag->help, stdout);
         if (flag->required) fputs(" (required)", stdout);
         if (flag->preset) printf(" (default %s)", flag->preset);
         putchar('\n');

@@ -18,10 +18,10 @@ static void print_settings(const char *title, json_t *object) {
     const char *key, *separator = "";
     json_t *value;
     json_object_foreach(object, key, value) {
-        char text[256];
+        char text[48];
         size_t length = json_dumpb(value, text, sizeof text - 1,
                                    JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
-        if (length >= sizeof text) continue; /* histories and matrices are for --json */
+        if (length >= sizeof text) continue; /* lists and matrices are for --json */
         text[length] = '\0';
         printf("%s%s %s", separator, key, text);
         separator = ", ";
@@ -47,8 +47,9 @@ static void print_layer(size_t index, const json_t *layer) {
         used += (size_t)wrote < sizeof shape - used ? (size_t)wrote : 0;
     }
     long long parameters = json_integer_value(json_object_get(layer, "parameters"));
-    const char *state = json_is_true(json_object_get(layer, "trainable")) ? "trainable" : "frozen";
-    printf("%4zu  %-36s %-14s %-14s %10lld  %s\n", index,
+    const char *state =
+        json_is_true(json_object_get(layer, "trainable")) ? "  trainable" : "  frozen";
+    printf("%4zu  %-36s %-14s %-14s %10lld%s\n", index,
            json_string_value(json_object_get(layer, "name")),
            json_string_value(json_object_get(layer, "type")), shape, parameters,
            parameters ? state : "");
