@@ -42,7 +42,6 @@ LIB_SRC += $(wildcard kernels/avx2/*.c) $(wildcard kernels/avx512/*.c)
 endif
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 CLI_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/cli/*.c))
-PROGRAM := $(if $(CLI_OBJ),$(BUILD)/tl)
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 
 # Instruction-set flags are given to that instruction set's folder and nowhere else.
@@ -52,7 +51,7 @@ $(BUILD)/obj/kernels/avx512/%.o: FILE_CFLAGS = -mavx512f -mavx512bw -mavx512dq -
 $(BUILD)/obj/src/image/stb.o $(BUILD)/obj/src/image/encode.o: FILE_CFLAGS = -fwrapv -fno-sanitize=shift
 
 .PHONY: all
-all: $(BUILD)/libtl.a $(BUILD)/libtl.so $(PROGRAM) $(EXAMPLES)  ## the library (static, shared), the program, the examples
+all: $(BUILD)/libtl.a $(BUILD)/libtl.so $(BUILD)/tl $(EXAMPLES)  ## the library (static, shared), the program, the examples
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
