@@ -26,14 +26,14 @@ typedef enum tl_log_level { TL_LOG_INFO = 0, TL_LOG_WARNING = 1 } tl_log_level;
 typedef void (*tl_log_fn)(void *user, tl_log_level level, const char *message);
 
 typedef struct tl_context_options {
-    size_t size;        /* sizeof(tl_context_options), set by the initialiser */
-    int threads;        /* compute threads including the caller; 0 = one per available core */
-    tl_alloc_fn alloc;  /* NULL = the C library's allocator */
-    void *alloc_user;   /* handed to alloc */
-    tl_log_fn log;      /* NULL = messages are dropped */
-    void *log_user;     /* handed to log */
-    const char *isa;    /* highest instruction set to use ("ref", "avx2", "avx512");
-                           NULL = the environment's TL_ISA, else the best the machine has */
+    size_t size;         /* sizeof(tl_context_options), set by the initialiser */
+    int threads;         /* compute threads including the caller; 0 = one per available core */
+    tl_alloc_fn alloc;   /* NULL = the C library's allocator */
+    void *alloc_user;    /* handed to alloc */
+    tl_log_fn log;       /* NULL = messages are dropped */
+    void *log_user;      /* handed to log */
+    const char *isa;     /* highest instruction set to use ("ref", "avx2", "avx512");
+                            NULL = the environment's TL_ISA, else the best the machine has */
     size_t memory_limit; /* bytes the context may hold at once; 0 = no limit */
 } tl_context_options;
 

@@ -12,14 +12,14 @@ typedef struct tl_dataset tl_dataset;
 typedef struct tl_loader tl_loader;
 
 /* Scans root/CLASS/... (subfolders included) for .jpg, .jpeg, .png and .bmp in any case. Classes
- * and pictures are in byte order of their names. Entries that are unreadable, dangling or no regular
- * file are skipped, counted and named; folder loops are entered once.
- * Errors: NOT_FOUND, PERMISSION, INVALID_ARGUMENT (no class folders, an empty class: named),
- * LIMIT (path or class count), NO_MEMORY. */
+ * and pictures are in byte order of their names. Entries that are unreadable, dangling or no
+ * regular file are skipped, counted and named; folder loops are entered once. Errors: NOT_FOUND,
+ * PERMISSION, INVALID_ARGUMENT (no class folders, an empty class: named), LIMIT (path or class
+ * count), NO_MEMORY. */
 TL_API tl_status tl_dataset_open(tl_context *ctx, const char *root, tl_dataset **out);
 
-/* Splits by class: round(fraction * count) pictures of each class, at least 1 when the class has 2 or
- * more, go to *validation, the rest to *train; which ones depends on seed and names only.
+/* Splits by class: round(fraction * count) pictures of each class, at least 1 when the class has 2
+ * or more, go to *validation, the rest to *train; which ones depends on seed and names only.
  * Errors: INVALID_ARGUMENT (fraction outside (0, 1), a class with a single picture: named). */
 TL_API tl_status tl_dataset_split(const tl_dataset *dataset, double fraction, uint64_t seed,
                                   tl_dataset **train, tl_dataset **validation);
@@ -44,7 +44,7 @@ typedef struct tl_loader_options {
     const char *augment; /* NULL or "" for none; "flip,rotation:40,shift:0.2,shear:0.2,zoom:0.2,
                             crop:0.08,brightness:0.2,contrast:0.2", see docs/augmentation.md */
     uint64_t seed;
-    int threads;         /* reader threads; 0 = the context's number */
+    int threads; /* reader threads; 0 = the context's number */
 } tl_loader_options;
 
 TL_API void tl_loader_options_init(tl_loader_options *options, size_t size);
@@ -55,12 +55,12 @@ TL_API tl_status tl_loader_create(tl_dataset *dataset, const tl_model *model,
                                   const tl_loader_options *options, tl_loader **out);
 /* Starts (or restarts) at the first batch of `epoch`, which keys shuffling and augmentation. */
 TL_API tl_status tl_loader_start(tl_loader *loader, int64_t epoch);
-/* The next batch: *inputs [count H W C] as the model wants them, *labels class indices; both belong to the loader
- * and are valid until its next call. *count is 0 after the last batch. A picture that cannot be
- * decoded is left out and added to the dataset's skipped list.
- * Errors: LIMIT (no picture could be read at all), NO_MEMORY. */
-TL_API tl_status tl_loader_next(tl_loader *loader, const tl_tensor **inputs,
-                                const int32_t **labels, int64_t *count);
+/* The next batch: *inputs [count H W C] as the model wants them, *labels class indices; both belong
+ * to the loader and are valid until its next call. *count is 0 after the last batch. A picture that
+ * cannot be decoded is left out and added to the dataset's skipped list. Errors: LIMIT (no picture
+ * could be read at all), NO_MEMORY. */
+TL_API tl_status tl_loader_next(tl_loader *loader, const tl_tensor **inputs, const int32_t **labels,
+                                int64_t *count);
 /* The dataset indices of the batch last returned, `count` of them. */
 TL_API const int64_t *tl_loader_indices(const tl_loader *loader);
 TL_API void tl_loader_free(tl_loader *loader); /* NULL is allowed */

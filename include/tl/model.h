@@ -79,15 +79,16 @@ TL_API tl_status tl_model_predict_file(const tl_model *model, const char *path,
 TL_API tl_status tl_model_predict_encoded(const tl_model *model, const void *data, size_t size,
                                           float *probabilities);
 /* The same from `height` rows of `width` RGB pixels, 8 bits a channel, `stride` bytes a row. */
-TL_API tl_status tl_model_predict_rgb(const tl_model *model, const unsigned char *pixels,
-                                      int width, int height, size_t stride, float *probabilities);
+TL_API tl_status tl_model_predict_rgb(const tl_model *model, const unsigned char *pixels, int width,
+                                      int height, size_t stride, float *probabilities);
 
 /* Runs the network on a raw, already preprocessed N H W C tensor. *out is the last layer's
  * value, a new tensor. Errors: SHAPE, NO_MEMORY. */
 TL_API tl_status tl_model_run(const tl_model *model, const tl_tensor *input, tl_tensor **out);
 
 /* The feature vector of one picture: what enters the classifier (of a backbone), or the head
- * (of a fine-tuned model), pooled over space. `features` receives tl_model_feature_count() floats. */
+ * (of a fine-tuned model), pooled over space. `features` receives tl_model_feature_count() floats.
+ */
 TL_API int64_t tl_model_feature_count(const tl_model *model);
 TL_API tl_status tl_model_features_file(const tl_model *model, const char *path, float *features);
 

@@ -15,21 +15,21 @@ extern "C" {
 
 /* Every status code of the library: name, value, meaning.
  * Values are part of the ABI: append, never renumber. */
-#define TL_STATUS_MAP(X)                                                       \
-    X(OK, 0, "success")                                                        \
-    X(INVALID_ARGUMENT, 1, "an argument has a value that the call refuses")    \
-    X(SHAPE, 2, "tensor shapes do not fit together")                           \
-    X(NOT_FOUND, 3, "a file, name or entry does not exist")                    \
-    X(PERMISSION, 4, "access was denied by the operating system")              \
-    X(IO, 5, "reading or writing failed")                                      \
-    X(TRUNCATED, 6, "a file ends before its content does")                     \
-    X(CORRUPT, 7, "a file contradicts its own format")                         \
-    X(LIMIT, 8, "a stated limit would be exceeded")                            \
-    X(UNSUPPORTED, 9, "a known feature that this build does not offer")        \
-    X(UNSAFE, 10, "a file asks for something that is never done")              \
-    X(NO_MEMORY, 11, "memory could not be allocated")                          \
-    X(DIVERGED, 12, "a loss or gradient is not finite")                        \
-    X(CANCELLED, 13, "the caller's callback asked to stop")                    \
+#define TL_STATUS_MAP(X)                                                                           \
+    X(OK, 0, "success")                                                                            \
+    X(INVALID_ARGUMENT, 1, "an argument has a value that the call refuses")                        \
+    X(SHAPE, 2, "tensor shapes do not fit together")                                               \
+    X(NOT_FOUND, 3, "a file, name or entry does not exist")                                        \
+    X(PERMISSION, 4, "access was denied by the operating system")                                  \
+    X(IO, 5, "reading or writing failed")                                                          \
+    X(TRUNCATED, 6, "a file ends before its content does")                                         \
+    X(CORRUPT, 7, "a file contradicts its own format")                                             \
+    X(LIMIT, 8, "a stated limit would be exceeded")                                                \
+    X(UNSUPPORTED, 9, "a known feature that this build does not offer")                            \
+    X(UNSAFE, 10, "a file asks for something that is never done")                                  \
+    X(NO_MEMORY, 11, "memory could not be allocated")                                              \
+    X(DIVERGED, 12, "a loss or gradient is not finite")                                            \
+    X(CANCELLED, 13, "the caller's callback asked to stop")                                        \
     X(BUSY, 14, "the handle is in use by another thread")
 
 typedef enum tl_status {

@@ -1,8 +1,9 @@
 /* libtl - transfer learning on images in pure C. Include this header for everything.
  *
  *   high level    tl_finetune(), tl_model_load(), tl_model_predict_file()      finetune.h model.h
- *   middle level  edit a model, freeze, a training loop of one's own          model.h data.h train.h
- *   low level     tensors, single layers, optimisers                          tensor.h train.h
+ *   middle level  edit a model, freeze, a training loop of one's own          model.h data.h
+ * train.h low level     tensors, single layers, optimisers                          tensor.h
+ * train.h
  *
  * Every call that can fail returns a tl_status and puts a text into tl_last_error(). Results
  * come back through pointers, which are set to NULL on failure. The library never prints, exits,

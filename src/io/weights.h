@@ -64,8 +64,8 @@ tl_status tl_pth_read_legacy(tl_weights *weights);
 /* Writing: tensors in the order given, one right after the other, since the format allows no
  * holes. The first one begins at a multiple of 64 bytes (the header is padded with spaces), each
  * later one where the one before ends: put smaller dtypes last. Replaces `path` atomically.
- * Errors: INVALID_ARGUMENT (a repeated name, no dtype, text that is not UTF-8), LIMIT, IO, PERMISSION,
- * NO_MEMORY. */
+ * Errors: INVALID_ARGUMENT (a repeated name, no dtype, text that is not UTF-8), LIMIT, IO,
+ * PERMISSION, NO_MEMORY. */
 typedef struct tl_safetensors_entry {
     const char *name;
     tl_shape shape;
