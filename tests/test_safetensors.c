@@ -14,6 +14,15 @@ static void build(bytes *b, const char *header, size_t data) {
     for (size_t i = 0; i < data; i++) put_number(b, 0, 1);
 }
 
+/* A header that repeats a piece, and no data. */
+static void build_repeated(bytes *b, const char *before, const char *piece, size_t times,
+                           const char *after) {
+    put_number(b, strlen(before) + strlen(piece) * times + strlen(after), 8);
+    put_text(b, before);
+    put_repeated(b, piece, times);
+    put_text(b, after);
+}
+
 #define TENSOR(name, dtype, shape, begin, end)                                                     \
     "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" begin "," end   \
     "]}"
@@ -143,32 +152,15 @@ static void bad_unended(bytes *b) {
     build(b, "{\"a", 0);
 }
 static void bad_ten_million(bytes *b) {
-    bytes header = {0};
-    put_text(&header, "{");
-    put_repeated(&header, "\"a\":0,", 9999999);
-    put_text(&header, "\"a\":0}");
-    put_number(b, header.size, 8);
-    put(b, header.data, header.size);
-    free(header.data);
+    build_repeated(b, "{", "\"a\":0,", 9999999, "\"a\":0}");
 }
 static void bad_million_dims(bytes *b) {
-    bytes header = {0};
-    put_text(&header, "{\"a\":{\"dtype\":\"U8\",\"shape\":[");
-    put_repeated(&header, "1,", 480000);
-    put_text(&header, "1],\"data_offsets\":[0,1]}}");
-    put_number(b, header.size, 8);
-    put(b, header.data, header.size);
-    free(header.data);
+    build_repeated(b, "{\"a\":{\"dtype\":\"U8\",\"shape\":[", "1,", 480000,
+                   "1],\"data_offsets\":[0,1]}}");
 }
 /* The dearest JSON for its size, of 1 MB. */
 static void bad_objects(bytes *b) {
-    bytes header = {0};
-    put_text(&header, "{\"a\":[");
-    put_repeated(&header, "{},", 330000);
-    put_text(&header, "{}]}");
-    put_number(b, header.size, 8);
-    put(b, header.data, header.size);
-    free(header.data);
+    build_repeated(b, "{\"a\":[", "{},", 330000, "{}]}");
 }
 static void bad_unknown(bytes *b) {
     put_text(b, "This is no weights file at all.");
@@ -237,12 +229,8 @@ static void the_memory_estimate_holds(void **state) {
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
         size_t accepted = 0;
         for (size_t times = 256; times <= 256u << 12; times *= 2) {
-            bytes b = {0}, header = {0};
-            put_text(&header, "{\"a\":[");
-            put_repeated(&header, pieces[i], times);
-            put_text(&header, "0]}");
-            put_number(&b, header.size, 8);
-            put(&b, header.data, header.size);
+            bytes b = {0};
+            build_repeated(&b, "{\"a\":[", pieces[i], times, "0]}");
             size_t before = hostile.live;
             hostile.peak = before;
             uint64_t sum;
@@ -253,7 +241,6 @@ static void the_memory_estimate_holds(void **state) {
                 fail_msg("%zu times %s: %zu bytes for a file of %zu", times, pieces[i],
                          hostile.peak - before, b.size);
             }
-            free(header.data);
             free(b.data);
             if (accepted != times) break;
         }

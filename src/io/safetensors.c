@@ -14,7 +14,7 @@
 #include "base/bytes.h"
 #include "io/weights.h"
 
-enum { MAX_HEADER = 100 * 1000 * 1000, MAX_DEPTH = 64 };
+enum { MAX_DEPTH = 64 };
 
 static const char metadata_name[] = "__metadata__";
 
@@ -117,9 +117,9 @@ static tl_status read_header(const tl_weights *weights, json_t **header, uint64_
     unsigned char prefix[8];
     TL_TRY(tl_source_read(source, 0, prefix, sizeof prefix));
     uint64_t size = tl_le64(prefix);
-    TL_CHECK(size <= MAX_HEADER, TL_LIMIT,
+    TL_CHECK(size <= TL_SAFETENSORS_MAX_HEADER, TL_LIMIT,
              "%s: byte 0: header length %" PRIu64 ", at most %d is allowed", source->name, size,
-             MAX_HEADER);
+             TL_SAFETENSORS_MAX_HEADER);
     TL_CHECK(size <= source->size - 8, TL_TRUNCATED,
              "%s: byte 0: header length %" PRIu64 ", but only %" PRIu64 " bytes follow",
              source->name, size, source->size - 8);

@@ -6,7 +6,7 @@
 #include "base/bytes.h"
 #include "io/weights.h"
 
-enum { ALIGNMENT = 64, MAX_HEADER = 100 * 1000 * 1000 };
+enum { ALIGNMENT = 64 };
 
 /* Adds `value`, whose reference is taken over, and refuses a key that is there already. */
 static tl_status add_member(json_t *object, const char *key, json_t *value, const char *what) {
@@ -100,8 +100,9 @@ static tl_status encode_header(tl_context *ctx, const json_t *header, unsigned c
     size_t length = json_dumpb(header, NULL, 0, flags);
     TL_CHECK(length > 0, TL_NO_MEMORY, "out of memory: the header's text");
     *size = (8 + length + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    TL_CHECK(*size - 8 <= MAX_HEADER, TL_LIMIT,
-             "the header would have %zu bytes, at most %d are allowed", *size - 8, MAX_HEADER);
+    TL_CHECK(*size - 8 <= TL_SAFETENSORS_MAX_HEADER, TL_LIMIT,
+             "the header would have %zu bytes, at most %d are allowed", *size - 8,
+             TL_SAFETENSORS_MAX_HEADER);
     unsigned char *text = tl_alloc(ctx, *size);
     TL_CHECK_MEMORY(text);
     memset(text, ' ', *size);

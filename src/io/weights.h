@@ -10,7 +10,10 @@
 #include "io/stream.h"
 #include "tensor/tensor.h"
 
-enum { TL_MAX_WEIGHTS = 1000000 }; /* tensors in a file */
+enum {
+    TL_MAX_WEIGHTS = 1000000,                      /* tensors in a file */
+    TL_SAFETENSORS_MAX_HEADER = 100 * 1000 * 1000, /* bytes, as in the reference reader */
+};
 
 typedef struct tl_weight {
     char *name;
@@ -55,7 +58,7 @@ const char *tl_weights_metadata(const tl_weights *weights, const char *key); /* 
 tl_status tl_weights_read(const tl_weights *weights, int index, float *out);
 
 /* One reader per format; `weights` has ctx and source set and is filled in, but for by_name.
- * safetensors: https://github.com/huggingface/safetensors#format; header at most 100 MB.
+ * safetensors: https://github.com/huggingface/safetensors#format.
  * pth: the ZIP form, and the form before PyTorch 1.6 (torch/serialization.py). */
 tl_status tl_safetensors_read(tl_weights *weights);
 tl_status tl_pth_read_zip(tl_weights *weights);

@@ -1,14 +1,19 @@
 #!/usr/bin/python3
 """Writes tests/golden/pth/: small .pth files in both of torch.save()'s forms, and the tensors that
-torch.load() gives, one a line: name, dtype, dimensions, ":" and the values.
+torch.load() gives, one a line: name, dtype, dimensions, ":" and the values. Also the seeds of
+tests/fuzz/fuzz_weights.c: what the files consist of, behind the letter that says how to wrap it.
 
 Made with PyTorch 1.13; run from the repository's root."""
 import collections
 import pathlib
+import pickle
+import zipfile
 
 import torch
 
 FOLDER = pathlib.Path("tests/golden/pth")
+SEEDS = pathlib.Path("tests/fuzz/corpus/fuzz_weights")
+LEGACY_PREAMBLE = 3  # pickles
 
 
 def values(*shape):
@@ -84,6 +89,29 @@ def write(expected, name, content, **options):
     (FOLDER / (expected + ".txt")).write_text("\n".join(lines) + "\n")
 
 
+def write_seeds():
+    SEEDS.mkdir(parents=True, exist_ok=True)
+    for path in sorted(FOLDER.glob("*.pth")):
+        if zipfile.is_zipfile(path):
+            content = b"z" + zipfile.ZipFile(path).read(path.stem + "/data.pkl")
+        else:
+            with open(path, "rb") as file:
+                for _ in range(LEGACY_PREAMBLE):
+                    pickle.load(file)
+                content = b"l" + file.read()
+        (SEEDS / path.stem).write_bytes(content)
+    state = {"a": torch.ones(2, 3)}
+    torch.save(state, SEEDS / "whole_zip")
+    # The one storage that the fuzzer's archive has: "0", of 64 bytes.
+    torch.save({"a": torch.zeros(4, 4).t()}, SEEDS / "one_zip")
+    content = zipfile.ZipFile(SEEDS / "one_zip").read("one_zip/data.pkl")
+    (SEEDS / "one_zip").write_bytes(b"z" + content)
+    torch.save(state, SEEDS / "whole_legacy", _use_new_zipfile_serialization=False)
+    entry = '{"dtype":"F16","shape":[2,16],"data_offsets":[0,64]}'
+    header = '{"__metadata__":{"k":"v\\u00e4"},"a":%s}' % entry
+    (SEEDS / "safetensors").write_bytes(b"s" + header.encode())
+
+
 def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     state = all_kinds()
@@ -92,6 +120,7 @@ def main():
         write("kinds", "kinds_" + form, state, **options)
         write("checkpoint", "checkpoint_" + form, wrapped, **options)
         write("kinds", "protocol4_" + form, state, pickle_protocol=4, **options)
+    write_seeds()
 
 
 if __name__ == "__main__":
