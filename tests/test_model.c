@@ -816,6 +816,144 @@ static void test_description(void **state) {
     tl_context_free(ctx);
 }
 
+/* --- faults
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Makes, trains nothing, saves, loads, asks, resizes, predicts. Frees all it made. */
+static tl_status live(tl_context *ctx, const char *path, float answer[3]) {
+    tl_model *model = NULL, *copy = NULL;
+    char *text = NULL;
+    unsigned char pixels[12 * 10 * 3];
+    draw_pixels(pixels, sizeof pixels, 8);
+    tl_status status = tl_model_create_empty(ctx, 12, 10, 3, &model);
+    if (!status) status = tl_model_add(model, "conv2d", "c", "filters=4 kernel=3", NULL, 0, 1);
+    if (!status) status = tl_model_add(model, "batch_norm", "b", NULL, NULL, 0, 1);
+    if (!status)
+        status = tl_model_set_head(model, "gap", "4,relu,dropout:0.5", "softmax", 3, NULL, 1);
+    if (!status) status = tl_model_set_golden(model, 1, pixels);
+    if (!status) status = tl_model_set_training_summary(model, "{}");
+    if (!status) status = tl_model_save(model, path);
+    if (!status) status = tl_model_load(ctx, path, &copy);
+    if (!status) status = tl_model_verify(copy, NULL);
+    if (!status) status = tl_model_resize_input(copy, 14, 14);
+    if (!status) status = tl_model_describe(copy, &text);
+    if (!status) status = tl_model_predict_rgb(copy, pixels, 10, 12, 30, answer);
+    tl_string_free(ctx, text);
+    tl_model_free(model);
+    tl_model_free(copy);
+    return status;
+}
+
+static void test_every_allocation_may_fail(void **state) {
+    (void)state;
+    counting_allocator allocator = {0};
+    tl_context *ctx = make_context(1, &allocator);
+    char *folder = make_folder();
+    float expected[3], answer[3];
+    assert_ok(live(ctx, path_in(folder, "m"), expected));
+    size_t before = allocator.live, first = allocator.calls;
+    assert_ok(live(ctx, path_in(folder, "m"), expected));
+    size_t count = allocator.calls - first;
+    assert_true(count > 100);
+    for (int keep = 0; keep < 2; keep++)
+        for (size_t i = 1; i <= count; i++) {
+            allocator.calls = 0;
+            allocator.fail_at = i;
+            allocator.keep_failing = keep;
+            assert_fails(live(ctx, path_in(folder, "m"), answer), TL_NO_MEMORY, NULL);
+            assert_int_equal(allocator.live, before);
+        }
+    allocator.fail_at = 0;
+    assert_ok(live(ctx, path_in(folder, "m"), answer));
+    assert_memory_equal(answer, expected, sizeof answer);
+    remove_folder(folder);
+    tl_context_free(ctx);
+    assert_int_equal(allocator.live, 0);
+    print_message("%zu allocations, each failed once and from then on\n", count);
+}
+
+static void test_missing_arguments(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    tl_model *model = make_small(ctx), *out = NULL;
+    tl_tensor *tensor = NULL;
+    char *text = NULL;
+    float p[3];
+    size_t bytes;
+    int h = 1, w = 1, c = 1;
+    const struct {
+        tl_status status;
+        const char *call;
+    } calls[] = {
+        {tl_model_load(NULL, "a", &out), "load"},
+        {tl_model_load(ctx, NULL, &out), "load"},
+        {tl_model_load(ctx, "a", NULL), "load"},
+        {tl_model_load_memory(NULL, "a", 1, &out), "load_memory"},
+        {tl_model_load_memory(ctx, NULL, 1, &out), "load_memory"},
+        {tl_model_load_memory(ctx, "a", 1, NULL), "load_memory"},
+        {tl_model_create(NULL, "resnet18", 2, 0, &out), "create"},
+        {tl_model_create(ctx, NULL, 2, 0, &out), "create"},
+        {tl_model_create(ctx, "resnet18", 2, 0, NULL), "create"},
+        {tl_model_create_empty(NULL, 1, 1, 1, &out), "create_empty"},
+        {tl_model_create_empty(ctx, 1, 1, 1, NULL), "create_empty"},
+        {tl_model_save(NULL, "a"), "save"},
+        {tl_model_save(model, NULL), "save"},
+        {tl_model_verify(NULL, NULL), "verify"},
+        {tl_model_set_preprocess(NULL, "torchvision"), "set_preprocess"},
+        {tl_model_set_preprocess(model, NULL), "set_preprocess"},
+        {tl_model_predict_file(NULL, "a", p), "predict_file"},
+        {tl_model_predict_file(model, NULL, p), "predict_file"},
+        {tl_model_predict_file(model, "a", NULL), "predict_file"},
+        {tl_model_predict_encoded(NULL, "a", 1, p), "predict_encoded"},
+        {tl_model_predict_encoded(model, NULL, 1, p), "predict_encoded"},
+        {tl_model_predict_encoded(model, "a", 1, NULL), "predict_encoded"},
+        {tl_model_predict_rgb(model, NULL, 1, 1, 3, p), "predict_rgb"},
+        {tl_model_run(NULL, NULL, &tensor), "run"},
+        {tl_model_run(model, NULL, &tensor), "run"},
+        {tl_model_run(model, NULL, NULL), "run"},
+        {tl_model_features_file(NULL, "a", p), "features_file"},
+        {tl_model_features_file(model, "a", NULL), "features_file"},
+        {tl_model_freeze(NULL, "", true), "freeze"},
+        {tl_model_freeze(model, NULL, true), "freeze"},
+        {tl_model_freeze_first(NULL, 1), "freeze_first"},
+        {tl_model_remove_head(NULL), "remove_head"},
+        {tl_model_set_head(NULL, "gap", "", "softmax", 2, NULL, 0), "set_head"},
+        {tl_model_set_head(model, NULL, "", "softmax", 2, NULL, 0), "set_head"},
+        {tl_model_set_head(model, "gap", "", NULL, 2, NULL, 0), "set_head"},
+        {tl_model_add(NULL, "relu", "x", NULL, NULL, 0, 0), "add"},
+        {tl_model_add(model, NULL, "x", NULL, NULL, 0, 0), "add"},
+        {tl_model_add(model, "relu", NULL, NULL, NULL, 0, 0), "add"},
+        {tl_model_add(model, "relu", "x", NULL, NULL, 2, 0), "add"},
+        {tl_model_add(model, "relu", "x", NULL, NULL, -1, 0), "add"},
+        {tl_model_memory(NULL, 1, false, &bytes), "memory"},
+        {tl_model_memory(model, 1, false, NULL), "memory"},
+        {tl_model_describe(NULL, &text), "describe"},
+        {tl_model_describe(model, NULL), "describe"},
+    };
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
+        if (calls[i].status != TL_INVALID_ARGUMENT)
+            fail_msg("call %zu, %s, gave %s", i, calls[i].call, tl_status_name(calls[i].status));
+    assert_true(!out && !tensor && !text);
+    assert_int_equal(tl_model_class_count(NULL), 0);
+    assert_null(tl_model_class_name(NULL, 0));
+    assert_int_equal(tl_model_layer_count(NULL), 0);
+    assert_null(tl_model_layer_name(NULL, 0));
+    assert_null(tl_model_layer_type(model, 99));
+    assert_int_equal(tl_model_param_count(NULL), 0);
+    assert_null(tl_model_param_name(NULL, 0));
+    assert_null(tl_model_param(NULL, 0));
+    assert_int_equal(tl_model_feature_count(NULL), 0);
+    assert_true(tl_model_flops(NULL) == 0);
+    tl_model_input_size(NULL, &h, &w, &c);
+    assert_true(h == 0 && w == 0 && c == 0);
+    tl_model_free(NULL);
+    tl_string_free(ctx, NULL);
+    tl_string_free(NULL, NULL);
+    tl_model_free(model);
+    tl_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backbones_are_listed),
@@ -838,6 +976,8 @@ int main(void) {
         cmocka_unit_test(test_named_bad_models),
         cmocka_unit_test(test_loading_by_name),
         cmocka_unit_test(test_description),
+        cmocka_unit_test(test_every_allocation_may_fail),
+        cmocka_unit_test(test_missing_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -94,7 +94,8 @@ TL_API tl_status tl_model_features_file(const tl_model *model, const char *path,
 
 /* --- structure ----------------------------------------------------------------------------- */
 
-/* Height, width and channels of the input. */
+/* Height, width and channels of the input; height and width are 0 when it is a vector. Pointers may
+ * be NULL. */
 TL_API void tl_model_input_size(const tl_model *model, int *height, int *width, int *channels);
 
 /* Layers in order of execution; 0 is the input. Strings live until the model is changed. */
@@ -115,8 +116,9 @@ TL_API tl_status tl_model_remove_head(tl_model *model);
 /* Removes the head and puts a new one: `pool` is "gap" (global average), "gmp" (global maximum)
  * or "flatten"; `layers` lists what follows, such as "256,relu,dropout:0.5" (a number is a dense
  * layer of that width; may be empty); then a dense layer for `classes` and, by `activation`,
- * "softmax", or "sigmoid" (one unit, 2 classes). `names` may be NULL; they are copied.
- * Weights are drawn from `seed`. Errors: INVALID_ARGUMENT naming the part, NO_MEMORY. */
+ * "softmax", or "sigmoid" (one unit, 2 classes). `names` (UTF-8) may be NULL; they are copied.
+ * Weights are drawn from `seed`. Errors: INVALID_ARGUMENT naming the part, with the old head in
+ * place; NO_MEMORY, which may leave the model without a head. */
 TL_API tl_status tl_model_set_head(tl_model *model, const char *pool, const char *layers,
                                    const char *activation, int classes, const char *const *names,
                                    uint64_t seed);
@@ -129,7 +131,8 @@ TL_API tl_status tl_model_add(tl_model *model, const char *type, const char *nam
                               uint64_t seed);
 
 /* Parameters by index. The value is the model's own: writing to it changes the model, which
- * must not be in use meanwhile. */
+ * must not be in use meanwhile. A model whose parameters were asked for so prepares its weights
+ * anew for every prediction. */
 TL_API int tl_model_param_count(const tl_model *model);
 TL_API const char *tl_model_param_name(const tl_model *model, int index);
 TL_API tl_tensor *tl_model_param(tl_model *model, int index);

@@ -124,11 +124,11 @@ tl_status tl_model_set_training_summary(tl_model *model, const char *json) {
 /* --- structure ----------------------------------------------------------------------------- */
 
 void tl_model_input_size(const tl_model *model, int *height, int *width, int *channels) {
-    const tl_shape *input = &model->graph->node[0].shape;
-    bool picture = input->rank == 4;
+    const tl_shape *input = model ? &model->graph->node[0].shape : NULL;
+    bool picture = input && input->rank == 4;
     if (height) *height = picture ? (int)input->dim[1] : 0;
     if (width) *width = picture ? (int)input->dim[2] : 0;
-    if (channels) *channels = (int)input->dim[input->rank - 1];
+    if (channels) *channels = input ? (int)input->dim[input->rank - 1] : 0;
 }
 
 int tl_model_layer_count(const tl_model *model) {
