@@ -1,6 +1,6 @@
 /* What the picture decoders share. A decoder checks its container completely before any pixel is
  * decoded: sizes, checksums, tables and the presence of the end. Only then does stb_image, which
- * trusts much of this, get to see the bytes (docs/decisions/decoders.md). */
+ * trusts much of this, get to see the bytes (docs/decisions/images.md). */
 #ifndef TL_IMAGE_CODEC_H
 #define TL_IMAGE_CODEC_H
 
