@@ -12,14 +12,17 @@ typedef struct tl_dataset tl_dataset;
 typedef struct tl_loader tl_loader;
 
 /* Scans root/CLASS/... (subfolders included) for .jpg, .jpeg, .png and .bmp in any case. Classes
- * and pictures are in byte order of their names. Entries that are unreadable, dangling or no
- * regular file are skipped, counted and named; folder loops are entered once. Errors: NOT_FOUND,
- * PERMISSION, INVALID_ARGUMENT (no class folders, an empty class: named), LIMIT (path or class
- * count), NO_MEMORY. */
+ * and pictures are in byte order of their names; names that begin with a dot are left out. Links
+ * are followed, folder loops entered once. Entries that are unreadable, dangling or neither file
+ * nor folder, and pictures outside the class folders, are skipped, counted and named. Only names
+ * are looked at: a file that is no picture shows when it is read. Errors: NOT_FOUND, PERMISSION,
+ * INVALID_ARGUMENT (no class folders, an empty class, a class name that is not UTF-8: named), LIMIT
+ * (path or class count), NO_MEMORY. */
 TL_API tl_status tl_dataset_open(tl_context *ctx, const char *root, tl_dataset **out);
 
-/* Splits by class: round(fraction * count) pictures of each class, at least 1 when the class has 2
- * or more, go to *validation, the rest to *train; which ones depends on seed and names only.
+/* Splits by class: round(fraction * count) pictures of each class, at least 1 and at most
+ * count - 1, go to *validation, the rest to *train; which ones depends on the seed and the
+ * pictures' names below the root. Both belong to the caller and start with nothing skipped.
  * Errors: INVALID_ARGUMENT (fraction outside (0, 1), a class with a single picture: named). */
 TL_API tl_status tl_dataset_split(const tl_dataset *dataset, double fraction, uint64_t seed,
                                   tl_dataset **train, tl_dataset **validation);
@@ -50,7 +53,9 @@ typedef struct tl_loader_options {
 TL_API void tl_loader_options_init(tl_loader_options *options, size_t size);
 
 /* Reads a dataset's pictures as `model` wants them, ahead of the caller. Dataset and model must
- * outlive the loader. Errors: INVALID_ARGUMENT (augment: names the part), NO_MEMORY. */
+ * outlive the loader. `options` may be NULL for defaults. Batches are the same for any number of
+ * reader threads. Errors: INVALID_ARGUMENT (an option, or a part of augment: named; a model whose
+ * input is no picture), LIMIT (threads), NO_MEMORY. */
 TL_API tl_status tl_loader_create(tl_dataset *dataset, const tl_model *model,
                                   const tl_loader_options *options, tl_loader **out);
 /* Starts (or restarts) at the first batch of `epoch`, which keys shuffling and augmentation. */
