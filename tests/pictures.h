@@ -6,8 +6,26 @@
 
 #include "image/image.h"
 
+static tl_context *ctx;
+
+/* For programs whose tests each have a context of their own. */
+static inline int set_up(void **state) {
+    (void)state;
+    ctx = make_context(1, NULL);
+    return 0;
+}
+
+/* Every test gives back all its memory. */
+static inline int tear_down(void **state) {
+    (void)state;
+    size_t current;
+    tl_context_memory(ctx, &current, NULL);
+    tl_context_free(ctx);
+    return current == 0 ? 0 : 1;
+}
+
 /* The same bytes as noise() in golden/make_images.py. */
-static inline tl_image noise_image(tl_context *ctx, int width, int height, uint64_t seed) {
+static inline tl_image noise_image(int width, int height, uint64_t seed) {
     tl_image image;
     assert_ok(tl_image_create(ctx, width, height, &image));
     uint64_t state = seed;
@@ -31,8 +49,7 @@ static inline unsigned char *read_bytes(const char *path, size_t *size) {
     return data;
 }
 
-static inline tl_status decode_bytes(tl_context *ctx, const void *data, size_t size,
-                                     tl_image *out) {
+static inline tl_status decode_bytes(const void *data, size_t size, tl_image *out) {
     tl_source source;
     assert_ok(tl_source_from_memory(ctx, "picture", data, size, &source));
     tl_status status = tl_image_decode(&source, out);
@@ -40,18 +57,17 @@ static inline tl_status decode_bytes(tl_context *ctx, const void *data, size_t s
     return status;
 }
 
-static inline tl_status decode_file(tl_context *ctx, const char *path, tl_image *out) {
+static inline tl_status decode_file(tl_context *context, const char *path, tl_image *out) {
     tl_source source;
-    assert_ok(tl_source_open(ctx, path, &source));
+    assert_ok(tl_source_open(context, path, &source));
     tl_status status = tl_image_decode(&source, out);
     tl_source_close(&source);
     return status;
 }
 
 /* Writes noise as a BMP with 24 bits a pixel. */
-static inline void write_noise_bmp(tl_context *ctx, const char *path, int width, int height,
-                                   uint64_t seed) {
-    tl_image image = noise_image(ctx, width, height, seed);
+static inline void write_noise_bmp(const char *path, int width, int height, uint64_t seed) {
+    tl_image image = noise_image(width, height, seed);
     size_t row = ((size_t)width * 3 + 3) / 4 * 4, size = 54 + row * (size_t)height;
     unsigned char *data = calloc(1, size);
     const uint32_t header[] = {(uint32_t)size, 0, 54, 40, (uint32_t)width, (uint32_t)height,

@@ -10,22 +10,6 @@
 #define GOOD "tests/golden/images/"
 #define BAD "tests/golden/bad_images/"
 
-static tl_context *ctx;
-
-static int set_up(void **state) {
-    (void)state;
-    ctx = make_context(1, NULL);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    size_t current;
-    tl_context_memory(ctx, &current, NULL);
-    tl_context_free(ctx);
-    return current == 0 ? 0 : 1;
-}
-
 static double seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -139,7 +123,7 @@ static void truncation_at_every_byte_is_noticed(void **state) {
             unsigned char *part = malloc(cut ? cut : 1);
             tl_image image;
             memcpy(part, data, cut);
-            tl_status status = decode_bytes(ctx, part, cut, &image);
+            tl_status status = decode_bytes(part, cut, &image);
             if (status != TL_TRUNCATED)
                 fail_msg("%s cut to %zu of %zu bytes gave %s: %s", whole[i], cut, size,
                          tl_status_name(status), tl_last_error());
@@ -152,7 +136,7 @@ static void truncation_at_every_byte_is_noticed(void **state) {
 /* A picture that decodes in spite of a flipped bit has the right size and is freed. */
 static bool survives(const unsigned char *data, size_t size) {
     tl_image image;
-    tl_status status = decode_bytes(ctx, data, size, &image);
+    tl_status status = decode_bytes(data, size, &image);
     if (status == TL_OK) {
         assert_true(image.width > 0 && image.height > 0 && image.pixels);
         tl_image_free(ctx, &image);

@@ -13,11 +13,10 @@
 #include "data/dataset.h"
 #include "tensor/tensor.h"
 
-static tl_context *ctx;
 static char *root;     /* a fresh folder */
 static size_t at_rest; /* bytes of the context alone */
 
-static int set_up(void **state) {
+static int set_up_folder(void **state) {
     (void)state;
     ctx = make_context(2, NULL);
     tl_context_memory(ctx, &at_rest, NULL);
@@ -25,7 +24,7 @@ static int set_up(void **state) {
     return 0;
 }
 
-static int tear_down(void **state) {
+static int tear_down_folder(void **state) {
     (void)state;
     size_t current;
     tl_context_memory(ctx, &current, NULL);
@@ -46,7 +45,7 @@ static void folder(const char *name) {
 }
 
 static void picture(const char *name, uint64_t seed) {
-    write_noise_bmp(ctx, at(name), 8, 6, seed);
+    write_noise_bmp(at(name), 8, 6, seed);
 }
 
 static void text(const char *name) {
@@ -599,7 +598,7 @@ static void lack_of_memory_is_survived(void **state) {
     }
 }
 
-#define DATA_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define DATA_TEST(name) cmocka_unit_test_setup_teardown(name, set_up_folder, tear_down_folder)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
