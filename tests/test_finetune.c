@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <jansson.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "check_page.h"
@@ -748,6 +749,95 @@ static void test_sigmoid_and_other_heads(void **state) {
     close_place(&p);
 }
 
+/* --- memory runs out ---------------------------------------------------------------------- */
+
+/* Fails allocation number `fail_at` and, with `keep`, all after it. The loader's threads allocate,
+ * too, so that which one it hits may vary. */
+typedef struct scarce {
+    atomic_llong live, calls;
+    long long fail_at;
+    bool keep;
+} scarce;
+
+static void *scarce_alloc(void *user, void *ptr, size_t old_size, size_t new_size) {
+    scarce *s = user;
+    if (new_size == 0) {
+        if (ptr) atomic_fetch_sub(&s->live, (long long)old_size);
+        free(ptr);
+        return NULL;
+    }
+    long long call = atomic_fetch_add(&s->calls, 1) + 1;
+    if (s->fail_at && (call == s->fail_at || (s->keep && call > s->fail_at))) return NULL;
+    void *moved = realloc(ptr, new_size);
+    if (moved) atomic_fetch_add(&s->live, (long long)new_size - (long long)(ptr ? old_size : 0));
+    return moved;
+}
+
+/* One run with few pictures; true when it got through. */
+static bool run_scarce(const place *p, scarce *s, const char *data) {
+    tl_context_options options;
+    tl_context_options_init(&options, sizeof options);
+    options.threads = 1;
+    options.alloc = scarce_alloc;
+    options.alloc_user = s;
+    tl_context *ctx = NULL;
+    tl_model *model = NULL;
+    tl_report *report = NULL;
+    tl_status status = tl_context_create(&options, &ctx);
+    if (status == TL_OK) {
+        tl_finetune_options o = base_options(p);
+        o.data = data;
+        o.report = p->report;
+        o.epochs = 1;
+        o.freeze = "block1";
+        status = tl_finetune(ctx, &o, &model, &report);
+    }
+    if (status != TL_OK && status != TL_NO_MEMORY)
+        fail_msg("allocation %lld: %s: %s", s->fail_at, tl_status_name(status), tl_last_error());
+    if (status != TL_OK) {
+        assert_null(model);
+        assert_null(report);
+    }
+    tl_model_free(model);
+    tl_report_free(report);
+    tl_context_free(ctx);
+    assert_int_equal(atomic_load(&s->live), 0);
+    return status == TL_OK;
+}
+
+static void test_out_of_memory_leaves_nothing(void **state) {
+    (void)state;
+    place p = open_place(1);
+    char data[PATH_CAPACITY];
+    snprintf(data, sizeof data, "%s/few", p.folder);
+    draw_folder(data, 2, 3, 9);
+    scarce all = {.fail_at = 0};
+    assert_true(run_scarce(&p, &all, data));
+    size_t want_size, size;
+    char *want = read_all(p.out, &want_size);
+    long long calls = atomic_load(&all.calls);
+    print_message("%lld allocations\n", calls);
+    for (int keep = 0; keep < 2; keep++)
+        for (long long at = 1; at <= calls; at += 1 + calls / 150) {
+            scarce s = {.fail_at = at, .keep = keep};
+            unlink(p.out);
+            unlink(p.report);
+            bool through = run_scarce(&p, &s, data);
+            assert_int_equal(access(p.out, F_OK) == 0, through);
+            assert_int_equal(access(p.report, F_OK) == 0, through);
+        }
+    unlink(p.report);
+    count_entries(p.folder); /* no temporary either */
+    scarce again = {.fail_at = 0};
+    assert_true(run_scarce(&p, &again, data));
+    char *got = read_all(p.out, &size);
+    assert_int_equal(size, want_size);
+    assert_memory_equal(got, want, size);
+    free(got);
+    free(want);
+    close_place(&p);
+}
+
 /* --- a real backbone ---------------------------------------------------------------------- */
 
 static void test_resnet18(void **state) {
@@ -836,6 +926,7 @@ int main(void) {
         cmocka_unit_test(test_bad_pictures_are_skipped_and_named),
         cmocka_unit_test(test_validation_folder),
         cmocka_unit_test(test_sigmoid_and_other_heads),
+        cmocka_unit_test(test_out_of_memory_leaves_nothing),
         cmocka_unit_test(test_resnet18),
         cmocka_unit_test(test_loop_of_ones_own),
     };

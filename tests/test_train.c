@@ -5,6 +5,7 @@
 #include <float.h>
 
 #include "golden/train.h"
+#include "model/model.h"
 #include "small_network.h"
 #include "train/loss.h"
 
@@ -355,13 +356,14 @@ static void draw_param(const char *name, tl_tensor *value) {
     float *w = tl_tensor_data(value);
     int64_t count = tl_tensor_count(value);
     const int64_t *shape = tl_tensor_shape(value);
+    double gain = tl_tensor_rank(value) == 2 ? 0.2 : 1, branch = strstr(name, "bn2.") ? 0.25 : 1;
     draw(name, w, count);
     for (int64_t i = 0; i < count; i++) {
         double u = (double)w[i];
         if (tl_tensor_rank(value) > 1)
-            u *= sqrt(6.0 / ((double)count / (double)shape[0]));
+            u *= gain * sqrt(6.0 / ((double)count / (double)shape[0]));
         else if (strcmp(ending(name), "gamma") == 0)
-            u = 1 + 0.2 * u;
+            u = branch * (1 + 0.2 * u);
         else if (strcmp(ending(name), "variance") == 0)
             u = 1 + 0.5 * u;
         else
@@ -370,19 +372,32 @@ static void draw_param(const char *name, tl_tensor *value) {
     }
 }
 
+static void draw_params(tl_model *model) {
+    for (int i = 0; i < tl_model_param_count(model); i++)
+        draw_param(tl_model_param_name(model, i), tl_model_param(model, i));
+}
+
 static tl_model *curve_model(tl_context *ctx, const char *output) {
     tl_model *model = small_network(ctx, CURVE_SIDE);
     add_layer(model, "global_avg_pool", "pool", NULL, NULL);
     add_layer(model, "dense", "fc", output, NULL);
-    for (int i = 0; i < tl_model_param_count(model); i++)
-        draw_param(tl_model_param_name(model, i), tl_model_param(model, i));
+    draw_params(model);
     return model;
 }
 
-static void freeze_all_but(tl_model *model, const char *trained) {
+static tl_model *golden_model(tl_context *ctx, const char *network) {
+    if (strcmp(network, "small") == 0) return curve_model(ctx, "units=4");
+    tl_model *model = NULL;
+    assert_ok(tl_model_create(ctx, network, CURVE_CLASSES, 0, &model));
+    assert_ok(tl_model_resize_input(model, 32, 32));
+    draw_params(model);
+    return model;
+}
+
+static void freeze_all_but(tl_model *model, const char *block) {
     assert_ok(tl_model_freeze(model, "", true));
     assert_ok(tl_model_freeze(model, "fc", false));
-    if (strcmp(trained, "block") == 0) assert_ok(tl_model_freeze(model, "block2", false));
+    if (*block) assert_ok(tl_model_freeze(model, block, false));
 }
 
 static void make_batch(int step, tl_tensor *inputs, int32_t *labels) {
@@ -408,32 +423,42 @@ static tl_trainer *curve_trainer(tl_model *model, int index) {
 
 static const int64_t curve_input[] = {CURVE_BATCH, CURVE_SIDE, CURVE_SIDE, 3};
 
+static double compare_curve(tl_context *ctx, int c) {
+    tl_model *model = golden_model(ctx, golden_curves[c].network);
+    freeze_all_but(model, golden_curves[c].block);
+    tl_trainer *trainer = curve_trainer(model, c);
+    int side = 0;
+    tl_model_input_size(model, &side, NULL, NULL);
+    tl_tensor *inputs = tensor_of(ctx, 4, (const int64_t[]){CURVE_BATCH, side, side, 3}, NULL);
+    int32_t labels[CURVE_BATCH];
+    double largest = 0;
+    for (int step = 0; step <= CURVE_STEPS; step++) {
+        bool last = step == CURVE_STEPS;
+        double loss = 0, want = golden_curves[c].loss[step];
+        make_batch(last ? 0 : step, inputs, labels);
+        if (last)
+            assert_ok(tl_trainer_evaluate(trainer, inputs, labels, &loss, NULL));
+        else
+            assert_ok(tl_trainer_step(trainer, inputs, labels, &loss, NULL));
+        close_to(loss, want, 1e-4, golden_curves[c].optimizer, step);
+        largest = fmax(largest, fabs(loss - want));
+    }
+    tl_tensor_free(inputs);
+    tl_trainer_free(trainer);
+    tl_model_free(model);
+    return largest;
+}
+
 static void test_loss_curves_equal_pytorch(void **state) {
     (void)state;
     tl_context *ctx = make_context(2, NULL);
-    tl_tensor *inputs = tensor_of(ctx, 4, curve_input, NULL);
-    int32_t labels[CURVE_BATCH];
-    double largest = 0;
     for (int c = 0; c < COUNT(golden_curves); c++) {
-        tl_model *model = curve_model(ctx, "units=4");
-        freeze_all_but(model, golden_curves[c].trained);
-        tl_trainer *trainer = curve_trainer(model, c);
-        for (int step = 0; step <= CURVE_STEPS; step++) {
-            bool last = step == CURVE_STEPS;
-            double loss = 0;
-            make_batch(last ? 0 : step, inputs, labels);
-            if (last)
-                assert_ok(tl_trainer_evaluate(trainer, inputs, labels, &loss, NULL));
-            else
-                assert_ok(tl_trainer_step(trainer, inputs, labels, &loss, NULL));
-            close_to(loss, golden_curves[c].loss[step], 1e-4, golden_curves[c].optimizer, step);
-            largest = fmax(largest, fabs(loss - golden_curves[c].loss[step]));
-        }
-        tl_trainer_free(trainer);
-        tl_model_free(model);
+        const char *block = golden_curves[c].block;
+        double largest = compare_curve(ctx, c);
+        print_message("%s, %s, fc%s%s%s: differs from PyTorch by at most %.2g\n",
+                      golden_curves[c].network, golden_curves[c].optimizer, *block ? " and " : "",
+                      block, golden_curves[c].statistics ? " with batch statistics" : "", largest);
     }
-    print_message("largest difference from PyTorch's loss: %.2g\n", largest);
-    tl_tensor_free(inputs);
     tl_context_free(ctx);
 }
 
@@ -508,7 +533,7 @@ static void test_clipping_bounds_the_step(void **state) {
     (void)state;
     tl_context *ctx = make_context(1, NULL);
     tl_model *model = curve_model(ctx, "units=4");
-    freeze_all_but(model, "head");
+    freeze_all_but(model, "");
     tl_trainer_options options;
     tl_trainer_options_init(&options, sizeof options);
     options.optimizer.name = "sgd";
@@ -543,7 +568,7 @@ static void test_trainer_refuses(void **state) {
     assert_ok(tl_model_freeze(model, "", true));
     assert_fails(tl_trainer_create(model, &options, &trainer), TL_INVALID_ARGUMENT,
                  "nothing to train");
-    freeze_all_but(model, "head");
+    freeze_all_but(model, "");
     options.batch = 0;
     assert_fails(tl_trainer_create(model, &options, &trainer), TL_INVALID_ARGUMENT, "batch is 0");
     options.batch = 4;

@@ -188,6 +188,7 @@ void tl_finetune_options_init(tl_finetune_options *options, size_t size) {
                                     .restore_best = true,
                                     .dtype = "f32",
                                     .max_skipped = 0.5};
+    if (!options) return;
     memset(options, 0, size);
     memcpy(options, &defaults, size < sizeof defaults ? size : sizeof defaults);
 }
@@ -231,6 +232,7 @@ const char *tl_finetune_options_key(int index) {
 
 void tl_finetune_options_set_progress(tl_finetune_options *options, tl_progress_fn progress,
                                       void *user) {
+    if (!options) return;
     options->progress = progress;
     options->progress_user = user;
 }

@@ -88,7 +88,7 @@ tl_status tl_report_finish(tl_report *r) {
 /* --- public ------------------------------------------------------------------------------- */
 
 const char *tl_report_json(const tl_report *report) {
-    return report->json;
+    return report ? report->json : NULL;
 }
 
 tl_status tl_report_number(const tl_report *report, const char *key, double *value) {
@@ -101,7 +101,7 @@ tl_status tl_report_number(const tl_report *report, const char *key, double *val
 }
 
 const tl_evaluation *tl_report_evaluation(const tl_report *report) {
-    return report->evaluation;
+    return report ? report->evaluation : NULL;
 }
 
 tl_status tl_report_write_html(const tl_report *report, const char *path) {

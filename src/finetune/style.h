@@ -71,6 +71,7 @@ static const char *const report_style[] = {
     "border-bottom:1px solid var(--line)}"
     "dt{color:var(--soft)}dd{margin:0;text-align:right;overflow-wrap:anywhere}"
     "footer{margin-top:22px;color:var(--soft);font-size:13px}"
+    "@media(max-width:720px){.bar{display:none}.card b{font-size:20px}}"
     "@media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#555;--line:#ccc;--train:#888;"
     "--val:#1d4ed8;--heat:37,99,235;--bad:#c2410c}"
     "body{font-size:11px}main{max-width:none;padding:0}"

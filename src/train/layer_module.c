@@ -257,8 +257,12 @@ tl_status tl_layer_backward(tl_layer *layer, const tl_tensor *grad_output,
     return TL_OK;
 }
 
+static bool has_param(const tl_layer *layer, int index) {
+    return layer && index >= 0 && index < layer->param_count;
+}
+
 void tl_layer_zero_grad(tl_layer *layer) {
-    for (int i = 0; i < layer->param_count; i++)
+    for (int i = 0; has_param(layer, i); i++)
         if (layer->grad[i])
             memset(tl_tensor_data(layer->grad[i]), 0, tl_tensor_bytes(layer->grad[i]));
 }
@@ -266,11 +270,7 @@ void tl_layer_zero_grad(tl_layer *layer) {
 /* --- parameters --------------------------------------------------------------------------- */
 
 int tl_layer_param_count(const tl_layer *layer) {
-    return layer->param_count;
-}
-
-static bool has_param(const tl_layer *layer, int index) {
-    return index >= 0 && index < layer->param_count;
+    return layer ? layer->param_count : 0;
 }
 
 const char *tl_layer_param_name(const tl_layer *layer, int index) {

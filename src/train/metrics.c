@@ -86,11 +86,11 @@ void tl_evaluation_free(tl_evaluation *e) {
 /* --- reading ------------------------------------------------------------------------------ */
 
 int64_t tl_evaluation_count(const tl_evaluation *e) {
-    return e->count;
+    return e ? e->count : 0;
 }
 
 double tl_evaluation_loss(const tl_evaluation *e) {
-    return e->loss;
+    return e ? e->loss : 0;
 }
 
 static double ratio(double part, double whole) {
@@ -98,11 +98,11 @@ static double ratio(double part, double whole) {
 }
 
 double tl_evaluation_accuracy(const tl_evaluation *e) {
-    return ratio((double)e->correct, (double)e->count);
+    return e ? ratio((double)e->correct, (double)e->count) : 0;
 }
 
 static bool is_class(const tl_evaluation *e, int index) {
-    return index >= 0 && index < e->classes;
+    return e && index >= 0 && index < e->classes;
 }
 
 int64_t tl_evaluation_confusion(const tl_evaluation *e, int truth, int answer) {
@@ -111,13 +111,13 @@ int64_t tl_evaluation_confusion(const tl_evaluation *e, int truth, int answer) {
 
 int64_t tl_evaluation_support(const tl_evaluation *e, int index) {
     int64_t sum = 0;
-    for (int i = 0; i < e->classes; i++) sum += tl_evaluation_confusion(e, index, i);
+    for (int i = 0; is_class(e, i); i++) sum += tl_evaluation_confusion(e, index, i);
     return sum;
 }
 
 static int64_t answered(const tl_evaluation *e, int index) {
     int64_t sum = 0;
-    for (int i = 0; i < e->classes; i++) sum += tl_evaluation_confusion(e, i, index);
+    for (int i = 0; is_class(e, i); i++) sum += tl_evaluation_confusion(e, i, index);
     return sum;
 }
 
@@ -137,7 +137,7 @@ double tl_evaluation_f1(const tl_evaluation *e, int index) {
 
 static double average(const tl_evaluation *e, bool by_support, double *precision, double *recall) {
     double p = 0, r = 0, f1 = 0, total = 0;
-    for (int i = 0; i < e->classes; i++) {
+    for (int i = 0; is_class(e, i); i++) {
         double weight = by_support ? (double)tl_evaluation_support(e, i) : 1;
         p += weight * tl_evaluation_precision(e, i);
         r += weight * tl_evaluation_recall(e, i);

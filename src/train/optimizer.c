@@ -62,6 +62,7 @@ void tl_optimizer_options_init(tl_optimizer_options *options, size_t size) {
                                      .rho = -1,
                                      .epsilon = -1,
                                      .weight_decay = -1};
+    if (!options) return;
     memset(options, 0, size);
     memcpy(options, &defaults, size < sizeof defaults ? size : sizeof defaults);
 }
@@ -160,11 +161,11 @@ void tl_optimizer_free(tl_optimizer *o) {
 }
 
 double tl_optimizer_lr(const tl_optimizer *o) {
-    return o->lr;
+    return o ? o->lr : 0;
 }
 
 void tl_optimizer_set_lr(tl_optimizer *o, double lr) {
-    o->lr = lr;
+    if (o) o->lr = lr;
 }
 
 /* --- state ------------------------------------------------------------------------------- */
@@ -209,7 +210,7 @@ static tl_status prepare_slot(tl_optimizer *o, int index, int64_t count) {
 /* --- a step ------------------------------------------------------------------------------ */
 
 void tl_optimizer_begin_step(tl_optimizer *o) {
-    o->step++;
+    if (o) o->step++;
 }
 
 static tl_update make_update(const tl_optimizer *o) {

@@ -21,6 +21,7 @@ struct tl_trainer {
 };
 
 void tl_trainer_options_init(tl_trainer_options *options, size_t size) {
+    if (!options) return;
     tl_trainer_options defaults = {.size = size, .batch = 32};
     tl_optimizer_options_init(&defaults.optimizer, sizeof defaults.optimizer);
     memset(options, 0, size);
@@ -182,7 +183,7 @@ void tl_trainer_free(tl_trainer *t) {
 /* --- what the recipe asks ----------------------------------------------------------------- */
 
 tl_optimizer *tl_trainer_optimizer(tl_trainer *t) {
-    return t->optimizer;
+    return t ? t->optimizer : NULL;
 }
 
 void tl_trainer_set_poll(tl_trainer *t, tl_poll_fn poll, void *user) {

@@ -4,6 +4,7 @@ Run from the repository root: python3 tests/golden/make_train.py
 """
 import numpy as np
 import torch
+import torchvision
 from sklearn.metrics import precision_recall_fscore_support
 from torch.nn import functional as F
 
@@ -136,10 +137,11 @@ def measures():
     return p, r, f, s, macro, weighted
 
 
-# --- loss curves of a small residual network ------------------------------------------------
-# Its weights and pictures follow from names and counters by a hash (Wellons' lowbias32), so that
+# --- loss curves of a small residual network and of ResNet-18 -------------------------------
+# Their weights and pictures follow from names and counters by a hash (Wellons' lowbias32), so that
 # the test makes the same ones without a file.
-CURVE_STEPS, BATCH, SIDE, CLASSES_TRAINED = 20, 6, 24, 4
+CURVE_STEPS, BATCH, CLASSES_TRAINED = 20, 6, 4
+SIDES = {"small": 24, "resnet18": 32}
 
 
 def uniform(key, count):
@@ -204,9 +206,9 @@ def fill(network):
                     o, i, h, w = t.shape
                     u = (u * np.sqrt(6 / (i * h * w))).reshape(o, h, w, i).transpose(0, 3, 1, 2)
                 elif t.dim() == 2:
-                    u = (u * np.sqrt(6 / t.shape[1])).reshape(tuple(t.shape))
-                elif kind == "gamma":
-                    u = 1 + 0.2 * u
+                    u = (0.2 * u * np.sqrt(6 / t.shape[1])).reshape(tuple(t.shape))
+                elif kind == "gamma":  # branches start small, as trained residual networks have them
+                    u = (0.25 if name.endswith("bn2") else 1) * (1 + 0.2 * u)
                 elif kind == "variance":
                     u = 1 + 0.5 * u
                 else:
@@ -214,17 +216,23 @@ def fill(network):
                 t.copy_(torch.tensor(np.ascontiguousarray(u).astype(np.float32)))
 
 
-def batches():
+def batches(side):
     for step in range(CURVE_STEPS):
         key = f"batch{step % 3}"
-        x = uniform(key, BATCH * SIDE * SIDE * 3).astype(np.float32)
-        x = torch.tensor(x.reshape(BATCH, SIDE, SIDE, 3).transpose(0, 3, 1, 2).copy())
+        x = uniform(key, BATCH * side * side * 3).astype(np.float32)
+        x = torch.tensor(x.reshape(BATCH, side, side, 3).transpose(0, 3, 1, 2).copy())
         yield x, torch.tensor([(i + step % 3) % CLASSES_TRAINED for i in range(BATCH)])
 
 
-def curve(make, trained, statistics):
+def make_network(name):
+    if name == "small":
+        return Network()
+    return torchvision.models.resnet18(weights=None, num_classes=CLASSES_TRAINED)
+
+
+def curve(kind, make, trained, statistics):
     """Losses before each step, then the loss on the first batch in evaluation mode."""
-    network = Network()
+    network = make_network(kind)
     fill(network)
     network.eval()
     params = []
@@ -238,24 +246,30 @@ def curve(make, trained, statistics):
                 module.training = True
     optimizer = make(params)
     losses = []
-    for x, y in batches():
+    for x, y in batches(SIDES[kind]):
         optimizer.zero_grad()
         loss = F.cross_entropy(network(x), y)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     network.eval()
-    x, y = next(batches())
+    x, y = next(batches(SIDES[kind]))
     return losses + [F.cross_entropy(network(x), y).item()]
 
 
-CURVES = [(name, momentum, lr, what, statistics,
-           curve(make, ["fc"] if what == "head" else ["fc", "block2"], statistics))
-          for name, momentum, lr, make in [
-              ("sgd", 0.9, 0.02, lambda p: O.SGD(p, 0.02, 0.9)),
+OPTIMIZERS = [("sgd", 0.9, 0.02, lambda p: O.SGD(p, 0.02, 0.9)),
               ("adam", 0, 0.002, lambda p: O.Adam(p, 0.002)),
               ("rmsprop", 0, 0.0005, lambda p: O.RMSprop(p, 0.0005))]
-          for what, statistics in [("head", 0), ("block", 0), ("block", 1)]]
+CAREFUL = [("sgd", 0.9, 0.001, lambda p: O.SGD(p, 0.001, 0.9)),
+           ("adam", 0, 0.0002, lambda p: O.Adam(p, 0.0002)),
+           ("rmsprop", 0, 0.00002, lambda p: O.RMSprop(p, 0.00002))]
+CURVES = [(network, name, momentum, lr, block, statistics,
+           curve(network, make, ["fc", block] if block else ["fc"], statistics))
+          for network, optimizers, modes in [
+              ("small", OPTIMIZERS, [("", 0), ("block2", 0), ("block2", 1)]),
+              ("resnet18", CAREFUL, [("", 0), ("layer4", 0)])]
+          for name, momentum, lr, make in optimizers
+          for block, statistics in modes]
 
 
 def numbers(values, digits=9):
@@ -298,17 +312,17 @@ def main():
               f"static const int golden_support[] = {numbers(s)};",
               f"static const double golden_macro[] = {numbers(macro, 17)};",
               f"static const double golden_weighted[] = {numbers(weighted, 17)};"]
-    lines += [f"enum {{ CURVE_STEPS = {CURVE_STEPS}, CURVE_BATCH = {BATCH}, CURVE_SIDE = {SIDE}, "
+    lines += [f"enum {{ CURVE_STEPS = {CURVE_STEPS}, CURVE_BATCH = {BATCH}, CURVE_SIDE = {SIDES['small']}, "
               f"CURVE_CLASSES = {CLASSES_TRAINED} }};",
               "static const struct {",
-              "    const char *optimizer;",
+              "    const char *network, *optimizer;",
               "    double momentum, lr;",
-              "    const char *trained;",
+              "    const char *block; /* trained beside fc; \"\" for none */",
               "    bool statistics;",
               "    double loss[CURVE_STEPS + 1];",
               "} golden_curves[] = {"]
-    for name, momentum, lr, what, statistics, losses in CURVES:
-        lines.append(f'    {{"{name}", {momentum}, {lr}, "{what}", {statistics},')
+    for network, name, momentum, lr, block, statistics, losses in CURVES:
+        lines.append(f'    {{"{network}", "{name}", {momentum}, {lr}, "{block}", {statistics},')
         lines.append(f"     {numbers(losses)}}},")
     lines.append("};")
     with open("tests/golden/train.h", "w") as out:
