@@ -92,8 +92,20 @@ typedef struct weights_part {
     float *panel;
 } weights_part;
 
+/* What call number `call` of a block fetches for the next block: lines of dy as long as there
+ * are any, then of x where pixels of input and output go together. */
+static const float *next_input(const weights_plan *p, int64_t pixel, int64_t count, int64_t call) {
+    enum { LINE = 64 / sizeof(float) };
+    int64_t next = pixel + count, at = call * count * LINE;
+    if (next + count > p->pixels) return NULL;
+    if (at < count * p->conv->oc) return p->dy + next * p->conv->oc + at;
+    at -= count * p->conv->oc;
+    bool together = p->taps.y.stride == 1 && p->taps.x.stride == 1;
+    return together && at < count * p->x_pixel ? p->x + next * p->x_pixel + at : NULL;
+}
+
 static void run_tiles(const weights_plan *p, const weights_part *part, int64_t pixel, int64_t count,
-                      int64_t group, float *dw, int columns, int width) {
+                      int64_t group, float *dw, int columns, int width, int64_t call) {
     int mr = p->kernels->mr;
     int64_t row_step = p->taps.y.count * p->taps.x.count * p->k;
     for (int64_t tile = part->tile_begin; tile < part->tile_end; tile++) {
@@ -113,7 +125,8 @@ static void run_tiles(const weights_plan *p, const weights_part *part, int64_t p
                           .b_step = width,
                           .c = dw + row * row_step,
                           .c_row = c_row,
-                          .accumulate = true};
+                          .accumulate = true,
+                          .next = next_input(p, pixel, count, call++)};
         p->kernels->gemm_tile(&t, rows, columns);
     }
 }
@@ -135,7 +148,8 @@ static void run_units(const weights_plan *p, const weights_part *part, int64_t p
         int columns = left < width ? (int)left : width;
         pack_pixels(part->from, count, group * p->k + column, columns, width, part->panel);
         float *dw = p->dw + (group * p->rows * taps + tap) * p->k + column;
-        run_tiles(p, part, pixel, count, group, dw, columns, width);
+        int64_t call = (unit - part->unit_begin) * (part->tile_end - part->tile_begin);
+        run_tiles(p, part, pixel, count, group, dw, columns, width, call);
     }
 }
 

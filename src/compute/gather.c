@@ -18,7 +18,8 @@ enum {
     DEPTH = 1024,           /* products summed before C is written */
     BLOCK_FLOATS = 1 << 16, /* of A in a block of tiles */
     BLOCK_TILES = 32,
-    BLOCK_POINTERS = 1 << 14
+    BLOCK_POINTERS = 1 << 14,
+    COPY_GAP = 16 /* floats between copied rows */
 };
 
 typedef struct gather_plan {
@@ -31,6 +32,7 @@ typedef struct gather_plan {
     int64_t panels;    /* of a group */
     size_t group_size; /* of packed B */
     bool padded;
+    bool copies; /* rows of A are copied together before use */
     size_t zero_floats, slot_floats;
     tl_cut cut;
     /* set by run */
@@ -44,6 +46,22 @@ static int64_t smaller(int64_t a, int64_t b) {
 
 static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
+}
+
+/* Rows a multiple of 4 KiB apart share so few sets of the first-level cache that those of a tile
+ * push each other out. A copy in which they are not costs little where several panels use it. */
+static bool rows_collide(const gather_plan *p) {
+    int64_t distance = p->g->a_pixel * p->g->taps.x.stride * (int64_t)sizeof(float);
+    return p->taps == 1 && p->g->groups == 1 && p->panels > 1 && distance % 4096 == 0;
+}
+
+/* What a slot's scratch holds, see slot_rows(). */
+static size_t slot_size(const gather_plan *p) {
+    size_t rows = (size_t)(p->block * p->kernels->mr);
+    size_t pointers = rows * (size_t)(p->taps + (p->copies ? 1 : 0));
+    size_t bytes = pointers * sizeof(float *) + rows * sizeof(int64_t);
+    size_t copy = p->copies ? rows * (size_t)(p->depth_k + COPY_GAP) : 0;
+    return tl_cut_aligned(copy) + tl_cut_aligned(bytes / sizeof(float));
 }
 
 static gather_plan make_plan(tl_context *ctx, const tl_gather *g) {
@@ -60,10 +78,8 @@ static gather_plan make_plan(tl_context *ctx, const tl_gather *g) {
     p.block = larger(1, smaller(p.block, BLOCK_POINTERS / (kernels->mr * larger(1, p.taps))));
     p.padded = tl_taps_padded(&g->taps.y) || tl_taps_padded(&g->taps.x);
     if (p.padded) p.zero_floats = tl_cut_aligned((size_t)(g->groups * g->k));
-    size_t pointers = (size_t)(p.block * kernels->mr * p.taps);
-    size_t offsets = (size_t)(p.block * kernels->mr);
-    p.slot_floats =
-        tl_cut_aligned((pointers * sizeof(float *) + offsets * sizeof(int64_t)) / sizeof(float));
+    p.copies = rows_collide(&p);
+    p.slot_floats = slot_size(&p);
     p.cut = tl_cut_choose(p.tiles, p.panels * g->groups, tl_context_threads(ctx));
     return p;
 }
@@ -75,9 +91,21 @@ size_t tl_gather_work(tl_context *ctx, const tl_gather *gather) {
 
 /* One slot's scratch: the rows of A and C in the current block of tiles. */
 typedef struct gather_rows {
-    const float **a; /* [tile][tap][mr] */
-    int64_t *c;      /* [tile][mr] */
+    const float **a;      /* [tile][tap][mr] */
+    int64_t *c;           /* [tile][mr] */
+    const float **copied; /* [tile][mr], with plan.copies */
+    float *copy;
 } gather_rows;
+
+static gather_rows slot_rows(const gather_plan *p, int slot) {
+    int64_t rows = p->block * p->kernels->mr;
+    gather_rows r = {.copy = p->slots + (size_t)slot * p->slot_floats};
+    size_t copy = p->copies ? (size_t)(rows * (p->depth_k + COPY_GAP)) : 0;
+    r.c = (int64_t *)(void *)(r.copy + tl_cut_aligned(copy));
+    r.a = (const float **)(void *)(r.c + rows);
+    r.copied = r.a + rows * p->taps;
+    return r;
+}
 
 /* The pointers of one row, mr apart from tap to tap. */
 static void find_taps(const gather_plan *p, const float *image, int64_t y, int64_t x,
@@ -121,20 +149,52 @@ typedef struct gather_depth {
     bool first, last;
 } gather_depth;
 
-/* One panel for all tiles of the block. */
+static void copy_rows(const gather_plan *p, const gather_rows *rows, int64_t count,
+                      const gather_depth *d) {
+    for (int64_t i = 0; i < count; i++) {
+        float *to = rows->copy + i * (p->depth_k + COPY_GAP);
+        memcpy(to, rows->a[i] + d->from, (size_t)d->k * sizeof(float));
+        rows->copied[i] = to;
+    }
+}
+
+/* What the next tile reads that this one does not (with copies: what the next block's tile
+ * reads): where its last tap begins, if pixels go on as they do here. NULL at an edge. */
+static const float *next_input(const gather_plan *p, const gather_rows *rows, int64_t row,
+                               int64_t count, const gather_depth *d) {
+    const tl_gather *g = p->g;
+    int mr = p->kernels->mr;
+    if (d->taps == 0) return NULL;
+    const float *last = rows->a[row * p->taps + (d->tap + d->taps - 1) * mr];
+    if (last == p->zero) return NULL;
+    int64_t ahead = p->copies ? count : mr;
+    return last + d->from * mr + ahead * g->taps.x.stride * g->a_pixel;
+}
+
+/* Lines of C are fetched for writing before the tile computes what goes there. */
+static void fetch_output(const float *c, const int64_t *c_row, int64_t rows, int64_t columns) {
+    enum { LINE = 64 / sizeof(float) };
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < columns; j += LINE) __builtin_prefetch(c + c_row[i] + j, 1, 3);
+    }
+}
+
+/* One panel for all tiles of the block. With the block's first panel its input comes from
+ * memory, so that the tile fetches ahead. */
 static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t count,
-                      const gather_depth *d, int64_t panel) {
+                      const gather_depth *d, int64_t panel, bool first_panel) {
     const tl_gather *g = p->g;
     int mr = p->kernels->mr;
     int64_t group = panel / p->panels, column = panel % p->panels * p->kernels->nr;
     int64_t left = g->columns - column;
     int width = tl_panel_width(p->kernels, left);
+    int64_t columns = smaller(width, left);
     const tl_epilogue *e = d->last ? g->epilogue : NULL;
     int64_t at = group * g->columns + column;
     tl_gemm_tile tile = {
         .taps = d->taps,
         .k = d->k,
-        .a_offset = group * g->k + d->from,
+        .a_offset = p->copies ? 0 : group * g->k + d->from,
         .a_step = 1,
         .b = g->b + group * (int64_t)p->group_size + column * p->taps * g->k +
              (d->tap * g->k + d->from) * width,
@@ -147,9 +207,11 @@ static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t cou
         .act = e ? e->act : TL_ACT_NONE,
     };
     for (int64_t row = 0; row < count; row += mr) {
-        tile.a = rows->a + row * p->taps + d->tap * mr;
+        tile.a = p->copies ? rows->copied + row : rows->a + row * p->taps + d->tap * mr;
         tile.c_row = rows->c + row;
-        p->kernels->gemm_tile(&tile, (int)smaller(mr, count - row), (int)smaller(width, left));
+        tile.next = first_panel ? next_input(p, rows, row, count, d) : NULL;
+        if (d->first) fetch_output(tile.c, tile.c_row, smaller(mr, count - row), columns);
+        p->kernels->gemm_tile(&tile, (int)smaller(mr, count - row), (int)columns);
     }
 }
 
@@ -166,8 +228,9 @@ static void run_block(const gather_plan *p, const gather_rows *rows, int64_t cou
                               smaller(p->depth_k, k - from),
                               tap == 0 && from == 0,
                               tap + taps >= p->taps && from + p->depth_k >= k};
+            if (p->copies) copy_rows(p, rows, count, &d);
             for (int64_t panel = panel_begin; panel < panel_end; panel++)
-                run_panel(p, rows, count, &d, panel);
+                run_panel(p, rows, count, &d, panel, panel == panel_begin);
         }
         tap += taps;
     } while (tap < p->taps);
@@ -175,10 +238,7 @@ static void run_block(const gather_plan *p, const gather_rows *rows, int64_t cou
 
 static void run_slot(const gather_plan *p, int slot) {
     int mr = p->kernels->mr;
-    float *memory = p->slots + (size_t)slot * p->slot_floats;
-    gather_rows rows;
-    rows.a = (const float **)(void *)memory;
-    rows.c = (int64_t *)(void *)(rows.a + p->block * mr * p->taps);
+    gather_rows rows = slot_rows(p, slot);
     int64_t tile_begin, tile_end, panel_begin, panel_end;
     tl_cut_range(p->tiles, slot / p->cut.columns, p->cut.rows, &tile_begin, &tile_end);
     tl_cut_range(p->panels * p->g->groups, slot % p->cut.columns, p->cut.columns, &panel_begin,
