@@ -7,7 +7,7 @@
 #include "compute/conv_parts.h"
 #include "compute/cut.h"
 
-enum { BLOCK_FLOATS = 1 << 17, BLOCK_MIN = 64, BLOCK_MAX = 256 };
+enum { BLOCK = 256 }; /* pixels summed before dw is written */
 
 typedef struct weights_plan {
     const struct tl_kernels *kernels;
@@ -35,14 +35,13 @@ static weights_plan make_plan(tl_context *ctx, const tl_conv *c, const tl_joined
     p.panels = (p.k + p.kernels->nr - 1) / p.kernels->nr;
     p.units = c->groups * p.taps.y.count * p.taps.x.count * p.panels;
     p.pixels = c->n * c->oh * c->ow;
-    p.block = BLOCK_FLOATS / c->oc;
-    if (p.block < BLOCK_MIN) p.block = BLOCK_MIN;
-    if (p.block > BLOCK_MAX) p.block = BLOCK_MAX;
+    int64_t blocks = (p.pixels + BLOCK - 1) / BLOCK;
+    p.block = (p.pixels + blocks - 1) / blocks;
     p.x_pixel = c->ic;
     p.x_row = (joined->used ? joined->width : c->w) * c->ic;
     p.x_image = c->h * p.x_row;
-    p.slot_floats = tl_cut_aligned((size_t)(p.block * p.kernels->nr)) +
-                    tl_cut_aligned((size_t)p.block * sizeof(float *) / sizeof(float));
+    p.slot_floats = tl_cut_aligned((size_t)(BLOCK * p.kernels->nr)) +
+                    tl_cut_aligned((size_t)BLOCK * sizeof(float *) / sizeof(float));
     p.cut = tl_cut_choose(p.units, p.tiles, tl_context_threads(ctx));
     return p;
 }
@@ -157,8 +156,8 @@ static void run_slots(void *arg, int64_t begin, int64_t end) {
     const weights_plan *p = arg;
     for (int64_t slot = begin; slot < end; slot++) {
         weights_part part = {.panel = p->slots + (size_t)slot * p->slot_floats};
-        part.from = (const float **)(void *)(part.panel +
-                                             tl_cut_aligned((size_t)(p->block * p->kernels->nr)));
+        part.from =
+            (const float **)(void *)(part.panel + tl_cut_aligned((size_t)(BLOCK * p->kernels->nr)));
         tl_cut_range(p->units, (int)slot / p->cut.columns, p->cut.rows, &part.unit_begin,
                      &part.unit_end);
         tl_cut_range(p->tiles, (int)slot % p->cut.columns, p->cut.columns, &part.tile_begin,
