@@ -41,6 +41,8 @@ typedef struct tl_gemm_tile {
     const float *bias;     /* [columns] or NULL */
     const float *residual; /* as c, or NULL */
     tl_act act;            /* after bias and residual */
+    const float *next;     /* 64 bytes from here on for each of taps * k products are fetched into
+                              the second-level cache meanwhile; NULL for none */
 } tl_gemm_tile;
 
 /* --- depthwise convolution -------------------------------------------------------------------- */

@@ -85,6 +85,7 @@ static void check_tile_of(const struct tl_kernels *kernels, int rows, int column
     t.c = c.data;
     t.c_row = c_row;
     if (random_between(seed, 0, 1)) t.bias = bias.data;
+    if (random_between(seed, 0, 1)) t.next = a.data + a.count - 1; /* fetched, never read */
     if (random_between(seed, 0, 1)) t.residual = residual.data;
     kernels->gemm_tile(&t, rows, columns);
     compare_tile(&t, before.data, mr, rows, columns, w);
