@@ -93,9 +93,15 @@ static void add_grid(const tl_chart *chart, const axis *y, tl_text *html) {
     }
 }
 
+/* The smallest of 1, 2, 5, 10, 20 ... that gives at most a dozen labels. */
+static int label_step(int epochs) {
+    for (int power = 1;; power *= 10)
+        for (int digit = 1; digit <= 5; digit += digit == 1 ? 1 : 3)
+            if (epochs / (digit * power) <= 12) return digit * power;
+}
+
 static void add_epoch_labels(const tl_report *r, tl_text *html) {
-    int step = 1;
-    while (r->epochs_run / step > 12) step *= step % 3 == 2 ? 5 : 2; /* 1 2 10 20 100 ... */
+    int step = label_step(r->epochs_run);
     for (int i = 0; i < r->epochs_run; i++) {
         if ((i + 1) % step != 0 && !(i == 0 && step > 1)) continue;
         open_label(html, "middle", x_of(r, i), HEIGHT - BOTTOM + 18);

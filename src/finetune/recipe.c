@@ -258,7 +258,7 @@ static tl_status set_summary(tl_run *run, const tl_report *report) {
         json_decref(summary);
         summary = NULL;
     }
-    char *text = tl_json_text(run->ctx, summary, 0);
+    char *text = tl_json_text(run->ctx, summary, JSON_REAL_PRECISION(15));
     TL_CHECK_MEMORY(text);
     tl_status status = tl_model_set_training_summary(run->model, text);
     tl_free(run->ctx, text);

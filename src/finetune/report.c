@@ -80,7 +80,7 @@ tl_status tl_report_finish(tl_report *r) {
     int failed = json_object_update(summary, of_the_run);
     json_decref(of_the_run);
     r->summary = summary;
-    r->json = tl_json_text(r->ctx, failed ? NULL : json_incref(summary), 0);
+    r->json = tl_json_text(r->ctx, failed ? NULL : json_incref(summary), JSON_REAL_PRECISION(15));
     TL_CHECK_MEMORY(r->json);
     return TL_OK;
 }
