@@ -18,6 +18,9 @@ SANITIZE ?=
 DEBUG ?=
 FUZZ_SECONDS ?= 20
 
+# Jobs for targets that build everything, unless make was told (-j).
+PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+
 # What `make deps` and `make deps-dev` install where apt-get exists.
 PACKAGES = build-essential pkg-config libjansson-dev libstb-dev libcmocka-dev python3 python3-pip
 PACKAGES_DEV = clang libclang-rt-14-dev clang-format
@@ -97,7 +100,7 @@ $(BUILD)/tests/%: tests/%.c $(BUILD)/libtl.a
 .PHONY: check check-programs
 # The second make sees what the first has installed.
 check: deps  ## build everything and run every test
-	@$(MAKE) --no-print-directory check-programs
+	@$(MAKE) --no-print-directory $(PARALLEL) check-programs
 	tests/run $(BUILD)
 
 check-programs: all $(TEST_BIN) $(TEST_TOOLS)
@@ -155,8 +158,9 @@ weights:  ## download every pretrained backbone of the manifest and check its ha
 	weights/fetch --all
 
 demo: deps  ## fine-tune a real network on real pictures, from nothing
-	@$(MAKE) --no-print-directory all
-	examples/demo/run $(BUILD)
+	@echo "demo: building"
+	@$(MAKE) --no-print-directory --silent $(PARALLEL) all
+	@examples/demo/run $(BUILD)
 
 BENCH_ARCH ?= efficientnet_lite0 resnet18 resnet50
 BENCH_FLAGS ?= --batch 1 --threads 1
