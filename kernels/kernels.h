@@ -16,7 +16,9 @@ typedef enum tl_act {
     TL_ACT_RELU6,
     TL_ACT_SIGMOID,
     TL_ACT_SILU,
-    TL_ACT_HARD_SWISH
+    TL_ACT_HARD_SWISH,
+    TL_ACT_HARD_SIGMOID, /* slope 1/6, offset 0.5: MobileNetV3, PyTorch */
+    TL_ACT_GELU          /* with the error function, not its approximation by tanh */
 } tl_act;
 
 /* --- matrix multiplication ------------------------------------------------------------------- */
@@ -107,8 +109,8 @@ struct tl_kernels {
 
     /* Element-wise, n floats; y may be x. */
     void (*act_forward)(tl_act act, const float *x, float *y, int64_t n);
-    /* dx = (or += when add) dy * act'(x). For RELU, RELU6 and SIGMOID `v` is the output, for
-     * SILU and HARD_SWISH the input. */
+    /* dx = (or += when add) dy * act'(x). For RELU, RELU6, SIGMOID and HARD_SIGMOID `v` is
+     * the output, for SILU, HARD_SWISH and GELU the input. */
     void (*act_backward)(tl_act act, const float *v, const float *dy, bool add, float *dx,
                          int64_t n);
     void (*add)(const float *a, const float *b, float *y, int64_t n);

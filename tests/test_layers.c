@@ -134,6 +134,22 @@ static const gradcheck_case gradient_cases[] = {
     {"dropout", "rate=0.3", true, VALUES_ANY, 1, {NHWC(2, 3, 5, 7)}},
     {"dropout", "rate=0.3", false, VALUES_ANY, 1, {NHWC(2, 3, 5, 7)}},
     {"dropout", "rate=0", true, VALUES_ANY, 1, {NC(2, 65)}},
+    {"hard_sigmoid", NULL, false, VALUES_OFF_KINKS, 1, {NHWC(2, 3, 5, 7)}},
+    {"gelu", NULL, false, VALUES_OFF_KINKS, 1, {NHWC(2, 3, 5, 7)}},
+    {"leaky_relu", NULL, false, VALUES_OFF_KINKS, 1, {NHWC(2, 3, 5, 7)}},
+    {"leaky_relu", "alpha=0.3", false, VALUES_OFF_KINKS, 1, {NC(3, 35)}},
+    {"layer_norm", NULL, false, VALUES_OFF_KINKS, 1, {NHWC(2, 3, 5, 7)}},
+    {"layer_norm", "epsilon=1e-3", false, VALUES_OFF_KINKS, 1, {NC(5, 33)}},
+    {"scale_shift", NULL, false, VALUES_ANY, 1, {NHWC(2, 3, 5, 7)}},
+    {"scale_shift", "scale=0", false, VALUES_ANY, 1, {NC(3, 5)}},
+    {"scale_shift", "center=0", false, VALUES_ANY, 1, {NHWC(1, 3, 5, 19)}},
+    {"scale_shift", "learned=0", false, VALUES_ANY, 1, {NC(2, 7)}},
+    {"slice", "end=3", false, VALUES_ANY, 1, {NHWC(2, 3, 5, 7)}},
+    {"slice", "begin=2 end=7", false, VALUES_ANY, 1, {NHWC(2, 3, 5, 7)}},
+    {"slice", "begin=32 end=33", false, VALUES_ANY, 1, {NC(3, 67)}},
+    {"channel_shuffle", "groups=2", false, VALUES_ANY, 1, {NHWC(2, 3, 5, 6)}},
+    {"channel_shuffle", "groups=5", false, VALUES_ANY, 1, {NC(3, 35)}},
+    {"channel_shuffle", "groups=1", false, VALUES_ANY, 1, {NC(1, 3)}},
 };
 enum { GRADIENT_CASES = (int)(sizeof gradient_cases / sizeof gradient_cases[0]) };
 
@@ -195,6 +211,12 @@ static const gradcheck_case thread_cases[] = {
     {"concat", NULL, false, VALUES_ANY, 2, {NC(97, 67), NC(97, 33)}},
     {"flatten", NULL, false, VALUES_ANY, 1, {NHWC(3, 17, 19, 33)}},
     {"dropout", "rate=0.4", true, VALUES_ANY, 1, {NC(7, 4097)}},
+    {"gelu", NULL, false, VALUES_OFF_KINKS, 1, {NHWC(3, 17, 19, 33)}},
+    {"leaky_relu", NULL, false, VALUES_OFF_KINKS, 1, {NHWC(3, 17, 19, 33)}},
+    {"layer_norm", NULL, false, VALUES_ANY, 1, {NHWC(5, 37, 31, 19)}},
+    {"scale_shift", NULL, false, VALUES_ANY, 1, {NHWC(5, 37, 31, 19)}},
+    {"slice", "begin=3 end=20", false, VALUES_ANY, 1, {NHWC(3, 17, 19, 33)}},
+    {"channel_shuffle", "groups=3", false, VALUES_ANY, 1, {NHWC(3, 17, 19, 33)}},
 };
 
 static void results_do_not_depend_on_threads(void **state) {
@@ -215,7 +237,7 @@ typedef struct golden_layer {
     bool training;
     int64_t out_size;
     const float *out, *grad;
-    const float *params; /* d gamma, d beta, mean and variance afterwards; NULL without any */
+    const float *params; /* d gamma, d beta, and of batch norm mean and variance afterwards */
 } golden_layer;
 
 #include "golden/layers.h"
@@ -235,6 +257,7 @@ static void set_golden_inputs(op_run *run) {
     for (int64_t i = 0; run->shapes.param_count && i < run->param_size[0]; i++) {
         run->param[0][i] = golden_value(i) / 8 + 1;
         run->param[1][i] = golden_slope(i);
+        if (run->shapes.param_count < 4) continue;
         run->param[2][i] = golden_slope(i) / 2;
         run->param[3][i] = fabsf(golden_value(i)) + 0.5f;
     }
@@ -293,9 +316,15 @@ static void relu6_has_no_slope_at_its_ends(void **state) {
 /* A diverged network must not look healthy. */
 static void not_a_number_comes_through(void **state) {
     (void)state;
-    static const char *const ops[][2] = {
-        {"relu", NULL},    {"relu6", NULL},           {"hard_swish", NULL},
-        {"softmax", NULL}, {"global_max_pool", NULL}, {"max_pool", "kernel=2"}};
+    static const char *const ops[][2] = {{"relu", NULL},
+                                         {"relu6", NULL},
+                                         {"hard_swish", NULL},
+                                         {"softmax", NULL},
+                                         {"global_max_pool", NULL},
+                                         {"max_pool", "kernel=2"},
+                                         {"hard_sigmoid", NULL},
+                                         {"gelu", NULL},
+                                         {"leaky_relu", NULL}};
     tl_context *ctx = make_context(1, NULL);
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
         for (int place = 0; place < 4; place++) {
@@ -508,6 +537,15 @@ static void shapes_that_do_not_fit_are_named(void **state) {
         {"avg_pool", "kernel=3", 1, {NC(1, 9)}, TL_SHAPE, "avg_pool: the input is [1, 9]"},
         {"global_avg_pool", NULL, 1, {NC(1, 9)}, TL_SHAPE, "expected [N, H, W, C]"},
         {"global_max_pool", NULL, 1, {NC(1, 9)}, TL_SHAPE, "expected [N, H, W, C]"},
+        {"slice", "begin=3 end=3", 1, {NC(1, 9)}, TL_SHAPE, "slice: channels 3 to 3 of 9"},
+        {"slice", "begin=3 end=10", 1, {NC(1, 9)}, TL_SHAPE, "slice: channels 3 to 10 of 9"},
+        {"channel_shuffle", "groups=4", 1, {NC(1, 9)}, TL_SHAPE, "9 channels in 4 groups"},
+        {"scale_shift",
+         "scale=0 center=0",
+         1,
+         {NC(1, 9)},
+         TL_INVALID_ARGUMENT,
+         "scale and center are both 0"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         assert_fails(infer(rows[i].op, rows[i].attrs, rows[i].input_count, rows[i].in),
@@ -529,6 +567,9 @@ static void attributes_come_back_from_their_text(void **state) {
         {"batch_norm", "epsilon=0.00100000005 momentum=0.333333343"},
         {"dropout", "rate=0.1"},
         {"input", "height=224 width=192 channels=3"},
+        {"layer_norm", "epsilon=1e-6"},
+        {"scale_shift", "scale=0 learned=0"},
+        {"slice", "begin=3 end=16777216"},
         {"relu", ""},
     };
     tl_context *ctx = make_context(1, NULL);

@@ -29,6 +29,11 @@ static ALWAYS_INLINE float clip6(float x) {
     return positive > 6.0f ? 6.0f : positive;
 }
 
+/* The standard normal distribution below x. */
+static ALWAYS_INLINE float normal_share(float x) {
+    return 0.5f * erfcf(-0.707106781f * x);
+}
+
 static ALWAYS_INLINE float act_value(tl_act act, float x) {
     switch (act) {
     case TL_ACT_NONE:
@@ -43,6 +48,10 @@ static ALWAYS_INLINE float act_value(tl_act act, float x) {
         return x * sigmoid(x);
     case TL_ACT_HARD_SWISH:
         return x * clip6(x + 3.0f) * (1.0f / 6.0f);
+    case TL_ACT_HARD_SIGMOID:
+        return clip6(x + 3.0f) * (1.0f / 6.0f);
+    case TL_ACT_GELU:
+        return x * normal_share(x);
     }
     return x;
 }
@@ -57,8 +66,8 @@ static ALWAYS_INLINE float x_or_zero(bool keep, float x) {
     return x;
 }
 
-/* dy act'(x) from the output for RELU, RELU6 and SIGMOID, from the input for the others. ReLU6's
- * slope is zero at 6 as in every framework. */
+/* dy act'(x) from the output for RELU, RELU6 and the sigmoids, from the input for the others.
+ * ReLU6's slope is zero at 6 as in every framework. */
 static ALWAYS_INLINE float act_gradient(tl_act act, float v, float dy) {
     switch (act) {
     case TL_ACT_NONE:
@@ -77,6 +86,10 @@ static ALWAYS_INLINE float act_gradient(tl_act act, float v, float dy) {
         float middle = dy * (v * (1.0f / 3.0f) + 0.5f);
         return x_or_zero(v > -3.0f, v < 3.0f ? middle : dy);
     }
+    case TL_ACT_HARD_SIGMOID:
+        return ((v > 0.0f) & (v < 1.0f)) ? dy * (1.0f / 6.0f) : 0.0f;
+    case TL_ACT_GELU: /* 0.3989... = 1 / sqrt(2 pi) */
+        return dy * (normal_share(v) + v * 0.398942280f * expf(-0.5f * v * v));
     }
     return dy;
 }
@@ -105,6 +118,12 @@ float tl_ref_act(tl_act act, float x) {
         break;                                                                                     \
     case TL_ACT_HARD_SWISH:                                                                        \
         LOOP(TL_ACT_HARD_SWISH);                                                                   \
+        break;                                                                                     \
+    case TL_ACT_HARD_SIGMOID:                                                                      \
+        LOOP(TL_ACT_HARD_SIGMOID);                                                                 \
+        break;                                                                                     \
+    case TL_ACT_GELU:                                                                              \
+        LOOP(TL_ACT_GELU);                                                                         \
         break;                                                                                     \
     }
 

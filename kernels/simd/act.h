@@ -32,6 +32,33 @@ static inline vec vec_sigmoid(vec x) {
     return vec_div(one, vec_add(one, vec_exp(vec_sub(vec_set(0.0f), x))));
 }
 
+/* 0.5 erfc(z) for z >= 0 as 0.5 t e^(p(t) - z^2) with t = 1 / (1 + z / 2). p is a Chebyshev fit of
+ * degree 9 to log(erfc(z) e^(z^2) / t) for z up to 10, exact to 1.2e-7. */
+static inline vec vec_normal_tail(vec z) {
+    vec one = vec_set(1.0f);
+    vec t = vec_div(one, vec_fma(z, vec_set(0.5f), one));
+    vec p = vec_set(0.136494697f);
+    p = vec_fma(p, t, vec_set(-0.635008044f));
+    p = vec_fma(p, t, vec_set(1.04925384f));
+    p = vec_fma(p, t, vec_set(-0.553756494f));
+    p = vec_fma(p, t, vec_set(-0.197577732f));
+    p = vec_fma(p, t, vec_set(0.0632250805f));
+    p = vec_fma(p, t, vec_set(0.0136783843f));
+    p = vec_fma(p, t, vec_set(0.39098154f));
+    p = vec_fma(p, t, vec_set(0.998132417f));
+    p = vec_fma(p, t, vec_set(-1.26542365f));
+    vec tail = vec_exp(vec_fma(vec_sub(vec_set(0.0f), z), z, p));
+    return vec_mul(vec_mul(vec_set(0.5f), t), tail);
+}
+
+/* x times the standard normal distribution below x: x - x tail above 0, -|x| tail below. */
+static inline vec vec_gelu(vec x) {
+    vec zero = vec_set(0.0f), positive = vec_max(zero, x);
+    vec magnitude = vec_max(vec_sub(zero, x), x);
+    vec z = vec_min(vec_set(10.0f), vec_mul(magnitude, vec_set(0.707106781f)));
+    return vec_sub(positive, vec_mul(magnitude, vec_normal_tail(z)));
+}
+
 static inline vec vec_act(tl_act act, vec x) {
     switch (act) {
     case TL_ACT_NONE:
@@ -47,6 +74,10 @@ static inline vec vec_act(tl_act act, vec x) {
     case TL_ACT_HARD_SWISH:
         return vec_mul(
             x, vec_mul(vec_clamp(vec_add(x, vec_set(3.0f)), 0.0f, 6.0f), vec_set(1.0f / 6.0f)));
+    case TL_ACT_HARD_SIGMOID:
+        return vec_mul(vec_clamp(vec_add(x, vec_set(3.0f)), 0.0f, 6.0f), vec_set(1.0f / 6.0f));
+    case TL_ACT_GELU:
+        return vec_gelu(x);
     }
     return x;
 }

@@ -1,4 +1,5 @@
-/* ReLU, ReLU6, sigmoid, SiLU (Swish) and hard-swish: one table over the kernels' activations. */
+/* ReLU, ReLU6, the sigmoids, SiLU (Swish), hard-swish and GELU (Hendrycks and Gimpel 2016): one
+ * table over the kernels' activations. */
 #include "layer/loop.h"
 #include "layer/ops.h"
 
@@ -77,3 +78,5 @@ ACTIVATION(relu6, TL_ACT_RELU6, TL_OP_KEEPS_OUTPUT, call->out)
 ACTIVATION(sigmoid, TL_ACT_SIGMOID, TL_OP_KEEPS_OUTPUT | TL_OP_PROBABILITY, call->out)
 ACTIVATION(silu, TL_ACT_SILU, TL_OP_KEEPS_INPUT, call->in[0])
 ACTIVATION(hard_swish, TL_ACT_HARD_SWISH, TL_OP_KEEPS_INPUT, call->in[0])
+ACTIVATION(hard_sigmoid, TL_ACT_HARD_SIGMOID, TL_OP_KEEPS_OUTPUT, call->out)
+ACTIVATION(gelu, TL_ACT_GELU, TL_OP_KEEPS_INPUT, call->in[0])

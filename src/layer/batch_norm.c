@@ -6,6 +6,7 @@
 
 #include "layer/loop.h"
 #include "layer/ops.h"
+#include "layer/row_sums.h"
 
 typedef struct batch_norm_attr {
     float epsilon, momentum;
@@ -74,12 +75,12 @@ static batch_norm_params params_of(const batch_norm_attr *attr, float *const *pa
 }
 
 /* --- memory: saved holds mean and 1 / deviation of the batch [2][C] in float; scratch holds sums
- * of every part [parts][2][C] in double, followed by coefficients [4][C] in float ---------- */
+ * over rows in double, followed by coefficients [4][C] in float ---------- */
 
 static void memory(const tl_op_call *call, tl_op_memory *out) {
     size_t c = (size_t)tl_shape_channels(&call->out.shape);
     out->saved = 2 * c * sizeof(float);
-    out->work_forward = TL_MAX_PARTS * 2 * c * sizeof(double) + 4 * c * sizeof(float);
+    out->work_forward = tl_row_sums_size((int64_t)c) + 4 * c * sizeof(float);
     out->work_backward = out->work_forward;
 }
 
@@ -88,8 +89,8 @@ static double *sums_of(const tl_op_call *call) {
 }
 
 static float *coefficients_of(const tl_op_call *call) {
-    int64_t c = tl_shape_channels(&call->out.shape);
-    return (float *)(sums_of(call) + TL_MAX_PARTS * 2 * c);
+    size_t sums = tl_row_sums_size(tl_shape_channels(&call->out.shape));
+    return (float *)((char *)call->work + sums);
 }
 
 /* --- passes over rows
@@ -118,40 +119,15 @@ static batch_norm_job make_job(const tl_op_call *call) {
                             .parts = tl_parts_of(rows, channels)};
 }
 
-static int64_t part_begin(const batch_norm_job *job, int64_t part) {
-    int64_t begin = part * job->parts.rows;
-    return begin < job->rows ? begin : job->rows;
-}
-
 static void scale_shift_task(void *arg, int64_t begin, int64_t end) {
     const batch_norm_job *job = arg;
-    int64_t first = part_begin(job, begin), rows = part_begin(job, end) - first;
+    int64_t first, rows = tl_part_rows(&job->parts, job->rows, begin, end, &first);
     job->kernels->scale_shift(job->x + first * job->channels, job->a, job->shift, TL_ACT_NONE,
                               job->y + first * job->channels, rows, job->channels);
 }
 
-/* Sums over each part: of x and x squared, or, in backward, of dy and dy (x - center). */
-static void sums_task(void *arg, int64_t begin, int64_t end) {
-    const batch_norm_job *job = arg;
-    int64_t c = job->channels;
-    for (int64_t part = begin; part < end; part++) {
-        int64_t first = part_begin(job, part), rows = part_begin(job, part + 1) - first;
-        double *sums = job->sums + part * 2 * c;
-        memset(sums, 0, (size_t)c * 2 * sizeof(double));
-        if (job->grad_out)
-            job->kernels->moments_backward(job->x + first * c, job->grad_out + first * c,
-                                           job->center, sums, sums + c, rows, c);
-        else
-            job->kernels->moments(job->x + first * c, NULL, sums, sums + c, rows, c);
-    }
-}
-
-/* Runs sums_task and adds up the parts in order, into the first. */
-static void total_sums(tl_context *ctx, batch_norm_job *job) {
-    tl_parallel(ctx, job->parts.count, sums_task, job);
-    for (int64_t part = 1; part < job->parts.count; part++)
-        for (int64_t i = 0; i < 2 * job->channels; i++)
-            job->sums[i] += job->sums[part * 2 * job->channels + i];
+static void total_sums(tl_context *ctx, const batch_norm_job *job) {
+    tl_row_sums(ctx, job->x, job->grad_out, job->center, job->rows, job->channels, job->sums);
 }
 
 /* --- forward
@@ -220,7 +196,7 @@ static void forward(const tl_op_call *call) {
 static void affine3_task(void *arg, int64_t begin, int64_t end) {
     const batch_norm_job *job = arg;
     int64_t c = job->channels;
-    int64_t first = part_begin(job, begin), rows = part_begin(job, end) - first;
+    int64_t first, rows = tl_part_rows(&job->parts, job->rows, begin, end, &first);
     job->kernels->affine3(job->grad_out + first * c, job->x + first * c, job->a, job->b, job->shift,
                           job->add, job->grad_in + first * c, rows, c);
 }
@@ -229,7 +205,7 @@ static void affine3_task(void *arg, int64_t begin, int64_t end) {
 static void scale_gradient_task(void *arg, int64_t begin, int64_t end) {
     const batch_norm_job *job = arg;
     int64_t c = job->channels;
-    int64_t first = part_begin(job, begin), rows = part_begin(job, end) - first;
+    int64_t first, rows = tl_part_rows(&job->parts, job->rows, begin, end, &first);
     job->kernels->scale_shift(job->grad_out + first * c, job->a, job->shift, TL_ACT_NONE,
                               job->grad_in + first * c, rows, c);
 }

@@ -57,3 +57,10 @@ tl_parts tl_parts_of(int64_t rows, int64_t channels) {
     parts.count = (rows + parts.rows - 1) / parts.rows;
     return parts;
 }
+
+int64_t tl_part_rows(const tl_parts *parts, int64_t rows, int64_t begin, int64_t end,
+                     int64_t *first) {
+    int64_t from = begin * parts->rows, to = end * parts->rows;
+    *first = from < rows ? from : rows;
+    return (to < rows ? to : rows) - *first;
+}

@@ -30,5 +30,8 @@ typedef struct tl_parts {
     int64_t count; /* of parts, at most TL_MAX_PARTS */
 } tl_parts;
 tl_parts tl_parts_of(int64_t rows, int64_t channels);
+/* The rows of parts begin .. end - 1 of `rows`: *first is the first, the answer how many. */
+int64_t tl_part_rows(const tl_parts *parts, int64_t rows, int64_t begin, int64_t end,
+                     int64_t *first);
 
 #endif

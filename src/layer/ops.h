@@ -20,9 +20,16 @@ extern const tl_op tl_op_relu6;
 extern const tl_op tl_op_sigmoid;
 extern const tl_op tl_op_silu;
 extern const tl_op tl_op_hard_swish;
-extern const tl_op tl_op_softmax;  /* softmax.c */
-extern const tl_op tl_op_add;      /* add.c */
-extern const tl_op tl_op_multiply; /* multiply.c */
-extern const tl_op tl_op_concat;   /* concat.c */
+extern const tl_op tl_op_hard_sigmoid;
+extern const tl_op tl_op_gelu;
+extern const tl_op tl_op_softmax;         /* softmax.c */
+extern const tl_op tl_op_add;             /* add.c */
+extern const tl_op tl_op_multiply;        /* multiply.c */
+extern const tl_op tl_op_concat;          /* concat.c */
+extern const tl_op tl_op_leaky_relu;      /* leaky_relu.c */
+extern const tl_op tl_op_layer_norm;      /* layer_norm.c */
+extern const tl_op tl_op_scale_shift;     /* scale_shift.c */
+extern const tl_op tl_op_slice;           /* slice.c */
+extern const tl_op tl_op_channel_shuffle; /* channel_shuffle.c */
 
 #endif

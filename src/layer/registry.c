@@ -2,14 +2,19 @@
 
 #include <string.h>
 
+/* clang-format off */
 static const tl_op *const all_ops[] = {
-    &tl_op_input,           &tl_op_conv2d,          &tl_op_dense,
-    &tl_op_batch_norm,      &tl_op_max_pool,        &tl_op_avg_pool,
-    &tl_op_global_avg_pool, &tl_op_global_max_pool, &tl_op_relu,
-    &tl_op_relu6,           &tl_op_sigmoid,         &tl_op_silu,
-    &tl_op_hard_swish,      &tl_op_softmax,         &tl_op_add,
-    &tl_op_multiply,        &tl_op_concat,          &tl_op_flatten,
-    &tl_op_identity,        &tl_op_dropout,         NULL};
+    &tl_op_input, &tl_op_conv2d, &tl_op_dense,
+    &tl_op_batch_norm, &tl_op_layer_norm, &tl_op_scale_shift,
+    &tl_op_max_pool, &tl_op_avg_pool, &tl_op_global_avg_pool,
+    &tl_op_global_max_pool, &tl_op_relu, &tl_op_relu6,
+    &tl_op_leaky_relu, &tl_op_sigmoid, &tl_op_hard_sigmoid,
+    &tl_op_silu, &tl_op_hard_swish, &tl_op_gelu,
+    &tl_op_softmax, &tl_op_add, &tl_op_multiply,
+    &tl_op_concat, &tl_op_slice, &tl_op_channel_shuffle,
+    &tl_op_flatten, &tl_op_identity, &tl_op_dropout,
+    NULL};
+/* clang-format on */
 
 const tl_op *const *tl_op_all(void) {
     return all_ops;

@@ -58,6 +58,12 @@ def avg_pool_same(x, kernel, stride):
     return total / F.avg_pool2d(F.pad(torch.ones_like(x), pads), kernel, stride)
 
 
+def shuffle(x, groups):
+    """F.channel_shuffle has no gradient in every version of PyTorch."""
+    n, c, h, w = x.shape
+    return x.reshape(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
 CASES = [
     ("max_pool", "kernel=3 stride=2 pad=1", (1, 6, 7, 3), lambda x: F.max_pool2d(x, 3, 2, 1)),
     ("max_pool", "kernel=3,2 stride=2 ceil_mode=1", (1, 6, 7, 2),
@@ -80,6 +86,11 @@ CASES = [
     ("sigmoid", "", (1, 101), torch.sigmoid),
     ("silu", "", (1, 101), F.silu),
     ("hard_swish", "", (1, 101), F.hardswish),
+    ("hard_sigmoid", "", (1, 101), F.hardsigmoid),
+    ("gelu", "", (1, 101), F.gelu),
+    ("leaky_relu", "alpha=0.2", (1, 101), lambda x: F.leaky_relu(x, 0.2)),
+    ("slice", "begin=2 end=5", (1, 3, 2, 7), lambda x: x[:, 2:5]),
+    ("channel_shuffle", "groups=2", (1, 3, 2, 6), lambda x: shuffle(x, 2)),
     ("softmax", "", (3, 7), lambda x: F.softmax(x, 1)),
 ]
 
@@ -98,6 +109,15 @@ def norm_case(attrs, shape, training, eps, momentum):
     return ("batch_norm", attrs, shape, training, y, x.grad, torch.stack(params))
 
 
+def layer_norm_case(attrs, shape, eps):
+    gamma = (values(torch.Size([shape[-1]])) / 8 + 1).requires_grad_()
+    beta = slopes(torch.Size([shape[-1]])).requires_grad_()
+    x = values(torch.Size(shape)).requires_grad_()
+    y = F.layer_norm(x, shape[-1:], gamma, beta, eps)
+    y.backward(slopes(y.shape))
+    return ("layer_norm", attrs, shape, False, y, x.grad, torch.stack([gamma.grad, beta.grad]))
+
+
 def plain_case(op, attrs, shape, function):
     x = values(torch.Size(shape)).requires_grad_()
     y = nhwc(function(nchw(x)))
@@ -110,6 +130,7 @@ def main():
     cases.append(norm_case("epsilon=1e-3 momentum=0.99", (2, 3, 4, 3), False, 1e-3, 0.99))
     cases.append(norm_case("epsilon=1e-5 momentum=0.9", (2, 3, 4, 3), True, 1e-5, 0.9))
     cases.append(norm_case("epsilon=1e-3 momentum=0.75", (5, 4), True, 1e-3, 0.75))
+    cases.append(layer_norm_case("epsilon=1e-6", (2, 2, 3, 5), 1e-6))
     out = sys.stdout
     out.write(f"/* Made by tests/golden/make_layers.py with PyTorch {torch.__version__}. */\n")
     out.write("/* clang-format off */\n")

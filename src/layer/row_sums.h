@@ -1,0 +1,16 @@
+/* Sums over rows of channels, for what is learned or measured per channel. Rows are cut into parts
+ * by their number alone, whose sums are added up in order. */
+#ifndef TL_LAYER_ROW_SUMS_H
+#define TL_LAYER_ROW_SUMS_H
+
+#include "layer/op.h"
+
+/* Bytes of scratch for sums over rows of `channels`. */
+size_t tl_row_sums_size(int64_t channels);
+/* Into sums[0 .. C-1] and sums[C .. 2C-1], the beginning of the scratch:
+ *   with dy     the sums of dy and of dy (x - center);
+ *   without dy  the sums of x and of x squared. */
+void tl_row_sums(tl_context *ctx, const float *x, const float *dy, const float *center,
+                 int64_t rows, int64_t channels, double *sums);
+
+#endif
