@@ -7,17 +7,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-tl_status tl_source_open(tl_context *ctx, const char *path, tl_source *out) {
+static tl_status open_regular(tl_context *ctx, const char *path, int flags, tl_source *out) {
     *out = (tl_source){.ctx = ctx, .fd = -1};
     /* Non-blocking, so that a FIFO or a device never holds us up before fstat() tells. */
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | flags);
+    if (fd < 0 && errno == ELOOP && flags & O_NOFOLLOW) {
+        return tl_fail(TL_UNSAFE, "%s: is a link, which is not followed here", path);
+    }
     if (fd < 0) return tl_fail_errno(errno, "%s: cannot be opened", path);
     struct stat info;
     tl_status status = TL_OK;
     if (fstat(fd, &info) != 0) {
         status = tl_fail_errno(errno, "%s: cannot be examined", path);
     } else if (!S_ISREG(info.st_mode)) {
-        status = tl_fail(TL_INVALID_ARGUMENT, "%s: is %s, expected a regular file", path,
+        status = tl_fail(flags & O_NOFOLLOW ? TL_UNSAFE : TL_INVALID_ARGUMENT,
+                         "%s: is %s, expected a regular file", path,
                          S_ISDIR(info.st_mode) ? "a folder" : "a special file");
     } else if (!(out->name = tl_strdup(ctx, path))) {
         status = TL_NO_MEMORY;
@@ -29,6 +33,14 @@ tl_status tl_source_open(tl_context *ctx, const char *path, tl_source *out) {
     out->fd = fd;
     out->size = (uint64_t)info.st_size;
     return TL_OK;
+}
+
+tl_status tl_source_open(tl_context *ctx, const char *path, tl_source *out) {
+    return open_regular(ctx, path, 0, out);
+}
+
+tl_status tl_source_open_no_link(tl_context *ctx, const char *path, tl_source *out) {
+    return open_regular(ctx, path, O_NOFOLLOW, out);
 }
 
 tl_status tl_source_from_memory(tl_context *ctx, const char *name, const void *data, size_t size,

@@ -18,6 +18,9 @@ typedef struct tl_source {
 /* Opens a regular file; anything else (folder, FIFO, socket, device) is refused without
  * blocking. Errors: NOT_FOUND, PERMISSION, IO, INVALID_ARGUMENT (not a regular file), NO_MEMORY. */
 tl_status tl_source_open(tl_context *ctx, const char *path, tl_source *out);
+/* The same for files named by other files: a symbolic link and what is no regular file are UNSAFE.
+ */
+tl_status tl_source_open_no_link(tl_context *ctx, const char *path, tl_source *out);
 /* Reads from `data`, which must stay valid until tl_source_close(). `name` is for messages. */
 tl_status tl_source_from_memory(tl_context *ctx, const char *name, const void *data, size_t size,
                                 tl_source *out);
