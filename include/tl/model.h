@@ -19,12 +19,15 @@ typedef struct tl_model tl_model;
 
 /* Opens a model from `name`: a file saved by tl_model_save(); a weights file (.safetensors or
  * PyTorch .pth, in either of its forms) of a known architecture, which is recognised by its
- * tensor names and shapes; or the name of a backbone (see tl_backbone_list()), whose weights
+ * tensor names and shapes; an ONNX file, which brings its own architecture (opset 7 to 21, the
+ * operators of convolutional classifiers; what it expects of pictures it does not say: see
+ * tl_model_set_preprocess()); or the name of a backbone (see tl_backbone_list()), whose weights
  * file is looked for in the weights folder: the environment's TL_WEIGHTS_DIR, else
  * $XDG_CACHE_HOME/libtl, else ~/.cache/libtl. `tl fetch NAME` puts it there.
  * The caller frees *out with tl_model_free().
  * Errors: NOT_FOUND, PERMISSION, IO, TRUNCATED, CORRUPT, LIMIT, UNSUPPORTED (unknown format or
- * architecture: the text lists tensors that do not fit), UNSAFE, NO_MEMORY. */
+ * architecture: the text lists tensors that do not fit, or the operators of an ONNX file that are
+ * not there), SHAPE, UNSAFE, NO_MEMORY. */
 TL_API tl_status tl_model_load(tl_context *ctx, const char *name, tl_model **out);
 
 /* The same from `size` bytes in memory, which are not kept. */
@@ -59,7 +62,8 @@ TL_API int tl_backbone_count(void);
 TL_API const char *tl_backbone_name(int index);
 
 /* Replaces a model's preprocessing by a preset's: "efficientnet-lite", "torchvision",
- * "keras-caffe", "keras-tf", with the model's own input size.
+ * "keras-caffe", "keras-tf", with the model's own input size. Models of ONNX files need it before
+ * they see pictures, which is INVALID_ARGUMENT until then; tl_model_run() needs none.
  * Errors: NOT_FOUND (lists the presets). */
 TL_API tl_status tl_model_set_preprocess(tl_model *model, const char *preset);
 

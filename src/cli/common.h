@@ -24,7 +24,8 @@ int cli_session_open(cli_session *session, const cli_args *args);
 /* Frees the context; when the job went well, shows the warnings on stderr first. Returns `status`.
  */
 int cli_session_close(cli_session *session, int status);
-/* Opens a session, loads the model `name`, lets `work` use it and closes the session. */
+/* Opens a session, loads the model `name`, sets --preprocess where the command has it, lets `work`
+ * use the model and closes the session. */
 int cli_with_model(const cli_args *args, const char *name,
                    int (*work)(const cli_session *session, tl_model *model));
 /* Reports the library's last error as this command's failure. */
@@ -68,5 +69,10 @@ extern const cli_command cli_finetune, cli_eval, cli_predict, cli_features, cli_
     { "--threads", CLI_COUNT, .value = "T", .help = "compute threads (default: one per core)" }
 #define CLI_FLAG_MODEL(what)                                                                       \
     { "--model", CLI_TEXT, .required = true, .value = what, .help = "the network" }
+#define CLI_FLAG_PREPROCESS                                                                        \
+    {                                                                                              \
+        "--preprocess", CLI_TEXT, .value = "NAME",                                                 \
+                                  .help = "preprocessing other than the network's own"             \
+    }
 
 #endif

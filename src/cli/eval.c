@@ -6,6 +6,7 @@ static const cli_flag flags[] = {
     CLI_FLAG_MODEL("MODEL"),
     {"--data", CLI_TEXT, true, "DIR", .help = "folder with one subfolder of pictures per class"},
     {"--batch", CLI_COUNT, .value = "N", .help = "pictures at a time", .preset = "32"},
+    CLI_FLAG_PREPROCESS,
     CLI_FLAG_THREADS,
     CLI_FLAG_JSON,
     {0},

@@ -55,6 +55,8 @@ int cli_with_model(const cli_args *args, const char *name,
     if (result != CLI_OK) return result;
     tl_model *model = NULL;
     tl_status status = tl_model_load(session.ctx, name, &model);
+    const char *preprocess = cli_text(args, "--preprocess");
+    if (status == TL_OK && preprocess) status = tl_model_set_preprocess(model, preprocess);
     result = status == TL_OK ? work(&session, model) : cli_failed(&session);
     tl_model_free(model);
     return cli_session_close(&session, result);

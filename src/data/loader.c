@@ -210,6 +210,7 @@ tl_status tl_loader_create(tl_dataset *dataset, const tl_model *model,
              "loader: dataset, model or result is missing");
     TL_CHECK(tl_model_sees_pictures(model), TL_INVALID_ARGUMENT,
              "loader: the model's input is no picture of three channels");
+    TL_TRY(tl_model_require_preprocess(model));
     return tl_loader_open(dataset, &model->preprocess, options, out);
 }
 

@@ -89,7 +89,8 @@ static tl_status prepare_input(tl_run *run) {
         if (tl_graph_output(model->graph) > model->features) TL_TRY(tl_model_remove_head(model));
         TL_TRY(tl_model_resize_input(model, o->image_size, o->image_size));
     }
-    return tl_option_given(o->preprocess) ? tl_model_set_preprocess(model, o->preprocess) : TL_OK;
+    if (tl_option_given(o->preprocess)) return tl_model_set_preprocess(model, o->preprocess);
+    return tl_model_require_preprocess(model);
 }
 
 /* "conv1, bn1, layer1, ...": what layer names begin with, up to their first point. */

@@ -54,8 +54,9 @@ typedef struct tl_preprocess {
     float mean[3], std[3]; /* of the network's channels: (pixel 0..255 - mean) / std */
 } tl_preprocess;
 
-/* A preset by name for a given input size; NOT_FOUND lists the names. "torchvision",
- * "efficientnet-lite", "keras-caffe", "keras-tf". */
+/* The presets' names, for messages. */
+#define TL_PREPROCESS_PRESETS "torchvision, efficientnet-lite, keras-caffe, keras-tf"
+/* A preset by name for a given input size; NOT_FOUND lists the names. */
 tl_status tl_preprocess_preset(const char *name, int width, int height, tl_preprocess *out);
 /* Geometry only: `in` to a picture of width x height. Creates *out. */
 tl_status tl_preprocess_fit(tl_context *ctx, const tl_preprocess *p, const tl_image *in,

@@ -65,9 +65,7 @@ tl_status tl_preprocess_preset(const char *name, int width, int height, tl_prepr
         return TL_OK;
     }
     return tl_fail(TL_NOT_FOUND,
-                   "preprocessing \"%s\" is unknown; there are torchvision, efficientnet-lite, "
-                   "keras-caffe, keras-tf",
-                   name);
+                   "preprocessing \"%s\" is unknown; there are " TL_PREPROCESS_PRESETS, name);
 }
 
 /* --- geometry -------------------------------------------------------------------------------- */

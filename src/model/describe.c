@@ -75,8 +75,9 @@ tl_status tl_model_describe(const tl_model *model, char **out) {
         json_decref(memory);
         return status;
     }
-    json_t *preprocess =
-        tl_model_sees_pictures(model) ? tl_preprocess_to_json(&model->preprocess) : json_null();
+    json_t *preprocess = tl_model_sees_pictures(model) && model->preprocess_known
+                             ? tl_preprocess_to_json(&model->preprocess)
+                             : json_null();
     json_t *json = json_pack(
         "{ss ss so so so sI sI sf so so so}", "backbone", model->backbone, "format", model->format,
         "input", describe_input(model), "classes", tl_model_classes_json(model), "preprocess",

@@ -2,11 +2,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/onnx.h"
 #include "model/model.h"
 
 /* Takes over `source`, also on failure. */
 static tl_status load_source(tl_context *ctx, tl_source *source, tl_model **out) {
     tl_weights *weights = NULL;
+    if (tl_onnx_sniff(source)) {
+        tl_status status = tl_model_from_onnx(ctx, source, out);
+        tl_source_close(source);
+        return status;
+    }
     TL_TRY(tl_weights_open(ctx, source, &weights));
     tl_status status = tl_weights_is_saved_model(weights) ? tl_model_from_saved(weights, out)
                                                           : tl_model_from_weights(weights, out);

@@ -14,6 +14,7 @@ bool tl_model_sees_pictures(const tl_model *model) {
 
 /* Keras's scaling to -1 .. 1 suits a network that nobody has trained yet. */
 static tl_status default_preprocess(tl_model *model) {
+    model->preprocess_known = true;
     if (!tl_model_sees_pictures(model)) return TL_OK;
     return tl_model_set_preprocess(model, "keras-tf");
 }
@@ -52,6 +53,7 @@ void tl_model_free(tl_model *model) {
     tl_plan_pool_free(model->plans);
     tl_graph_free(model->graph);
     tl_free(ctx, model->backbone);
+    tl_free(ctx, model->origin);
     tl_free(ctx, model->class_name);
     tl_free(ctx, model->class_text);
     tl_free(ctx, model->training);
@@ -99,7 +101,24 @@ tl_status tl_model_set_preprocess(tl_model *model, const char *preset) {
         preprocess.height != model->preprocess.height)
         tl_model_forget_golden(model);
     model->preprocess = preprocess;
+    model->preprocess_known = true;
     tl_model_changed(model);
+    return TL_OK;
+}
+
+tl_status tl_model_doubt_preprocess(tl_model *model, const char *origin) {
+    char *copy = tl_strdup(model->ctx, origin);
+    TL_CHECK_MEMORY(copy);
+    tl_free(model->ctx, model->origin);
+    model->origin = copy;
+    model->preprocess_known = false;
+    return TL_OK;
+}
+
+tl_status tl_model_require_preprocess(const tl_model *model) {
+    TL_CHECK(model->preprocess_known || !tl_model_sees_pictures(model), TL_INVALID_ARGUMENT,
+             "preprocessing of %s is not known: choose one of " TL_PREPROCESS_PRESETS,
+             model->origin);
     return TL_OK;
 }
 

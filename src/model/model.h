@@ -19,9 +19,11 @@ struct tl_model {
     char *backbone;     /* name of the architecture, or "custom" */
     const char *format; /* what it was read from: "libtl", a tl_weights format, or "none" */
     tl_preprocess
-        preprocess;  /* meaningful when the input is a picture, see tl_model_sees_pictures() */
-    int features;    /* last node of the backbone: its value is the feature map */
-    int class_count; /* 0 when the last node is no classifier */
+        preprocess; /* meaningful when the input is a picture, see tl_model_sees_pictures() */
+    bool preprocess_known;   /* false: nobody has said what the weights expect */
+    char *origin;            /* the file of a model whose preprocessing is not known; else NULL */
+    int features;            /* last node of the backbone: its value is the feature map */
+    int class_count;         /* 0 when the last node is no classifier */
     const char **class_name; /* class_count of them, pointing into class_text */
     char *class_text;
     char *training; /* JSON object: summary of the training run, or NULL */
@@ -46,6 +48,11 @@ tl_status tl_model_set_classes(tl_model *model, const char *const *names);
 int tl_model_count_classes(const tl_model *model);
 /* Whether the input is pictures of three channels. */
 bool tl_model_sees_pictures(const tl_model *model);
+/* Forgets the preprocessing, because the file `origin` does not say it. */
+tl_status tl_model_doubt_preprocess(tl_model *model, const char *origin);
+/* INVALID_ARGUMENT, with the choices, when the preprocessing of pictures is not known. To be called
+ * before pictures are made into inputs. */
+tl_status tl_model_require_preprocess(const tl_model *model);
 /* To be called whenever weights or structure change: drops idle plans and recorded answers. */
 void tl_model_changed(tl_model *model);
 tl_status tl_model_set_training_summary(tl_model *model, const char *json);
@@ -149,6 +156,10 @@ tl_status tl_backbone_wrap(const tl_backbone *backbone, tl_graph *graph, int fea
  * (recognize.c). Errors: UNSUPPORTED, listing for the closest match the tensors that are missing,
  * left over or of another shape; CORRUPT (a value is not finite), LIMIT, NO_MEMORY, reading's. */
 tl_status tl_model_from_weights(const tl_weights *weights, tl_model **out);
+/* Builds the network that an ONNX file describes (onnx_import.c). Its preprocessing is not known.
+ * `source` stays the caller's. Errors: tl_onnx_read()'s; UNSUPPORTED (lists all operators that are
+ * not there), CORRUPT, SHAPE, LIMIT: texts name node, operator, opset and offset. */
+tl_status tl_model_from_onnx(tl_context *ctx, const tl_source *source, tl_model **out);
 /* The 1000 classes that every ImageNet classifier answers, in their order (imagenet_classes.c). */
 enum { TL_IMAGENET_CLASSES = 1000 };
 extern const char *const tl_imagenet_classes[TL_IMAGENET_CLASSES];
@@ -171,13 +182,14 @@ struct json_t *tl_model_classes_json(const tl_model *model);
 #define TL_SAVED_VERSION 1
 #define TL_SAVED_GOLDEN_INPUT "golden.input"
 #define TL_SAVED_GOLDEN_OUTPUT "golden.output"
-#define TL_SAVED_KEY_VERSION "libtl.version"       /* TL_SAVED_VERSION in decimal */
-#define TL_SAVED_KEY_BACKBONE "libtl.backbone"     /* architecture, or "custom" */
-#define TL_SAVED_KEY_GRAPH "libtl.graph"           /* JSON, see tl_graph_to_json() */
-#define TL_SAVED_KEY_FEATURES "libtl.features"     /* name of the backbone's last node */
-#define TL_SAVED_KEY_CLASSES "libtl.classes"       /* JSON array of names */
-#define TL_SAVED_KEY_PREPROCESS "libtl.preprocess" /* JSON, when the input is pictures */
-#define TL_SAVED_KEY_TRAINING "libtl.training"     /* JSON object, when there is one */
+#define TL_SAVED_KEY_VERSION "libtl.version"   /* TL_SAVED_VERSION in decimal */
+#define TL_SAVED_KEY_BACKBONE "libtl.backbone" /* architecture, or "custom" */
+#define TL_SAVED_KEY_GRAPH "libtl.graph"       /* JSON, see tl_graph_to_json() */
+#define TL_SAVED_KEY_FEATURES "libtl.features" /* name of the backbone's last node */
+#define TL_SAVED_KEY_CLASSES "libtl.classes"   /* JSON array of names */
+#define TL_SAVED_KEY_PREPROCESS                                                                    \
+    "libtl.preprocess" /* JSON, when the input is pictures; null: not known */
+#define TL_SAVED_KEY_TRAINING "libtl.training" /* JSON object, when there is one */
 tl_status tl_model_from_saved(const tl_weights *weights, tl_model **out);
 /* Whether a weights file is one of ours. */
 bool tl_weights_is_saved_model(const tl_weights *weights);

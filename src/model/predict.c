@@ -10,7 +10,7 @@ static tl_status check_pictures(const tl_model *model, const void *input, const 
     TL_CHECK(model && input && out, TL_INVALID_ARGUMENT, "model, picture or result is NULL");
     TL_CHECK(tl_model_sees_pictures(model), TL_INVALID_ARGUMENT,
              "the model's input is no picture of 3 channels; use tl_model_run()");
-    return TL_OK;
+    return tl_model_require_preprocess(model);
 }
 
 static tl_status check_classifier(const tl_model *model) {

@@ -31,7 +31,8 @@ static tl_status draw_input(const tl_model *model, golden *g) {
 
 static tl_status record_golden(const tl_model *model, golden *g) {
     *g = (golden){.count = model->golden_count, .input = model->golden_input};
-    bool possible = tl_model_sees_pictures(model) && model->class_count > 0;
+    bool possible =
+        tl_model_sees_pictures(model) && model->preprocess_known && model->class_count > 0;
     if (!possible) {
         g->count = 0;
         return TL_OK;
@@ -65,6 +66,12 @@ static tl_status add_key(metadata *m, const char *key, char *value) {
     return TL_OK;
 }
 
+/* null where it is not known. */
+static char *preprocess_text(const tl_model *model) {
+    if (!model->preprocess_known) return tl_strdup(model->ctx, "null");
+    return tl_json_text(model->ctx, tl_preprocess_to_json(&model->preprocess), JSON_COMPACT);
+}
+
 static tl_status write_metadata(const tl_model *model, metadata *m) {
     tl_context *ctx = model->ctx;
     *m = (metadata){0};
@@ -77,8 +84,7 @@ static tl_status write_metadata(const tl_model *model, metadata *m) {
     TL_TRY(add_key(m, TL_SAVED_KEY_CLASSES,
                    tl_json_text(ctx, tl_model_classes_json(model), JSON_COMPACT)));
     if (tl_model_sees_pictures(model))
-        TL_TRY(add_key(m, TL_SAVED_KEY_PREPROCESS,
-                       tl_json_text(ctx, tl_preprocess_to_json(&model->preprocess), JSON_COMPACT)));
+        TL_TRY(add_key(m, TL_SAVED_KEY_PREPROCESS, preprocess_text(model)));
     if (model->training) TL_TRY(add_key(m, TL_SAVED_KEY_TRAINING, tl_strdup(ctx, model->training)));
     return TL_OK;
 }

@@ -23,7 +23,7 @@ static tl_status read_json(const tl_weights *weights, const char *key, json_t **
     const char *text = NULL;
     TL_TRY(require_key(weights, key, &text));
     json_error_t error;
-    *out = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+    *out = json_loads(text, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     TL_CHECK(*out, TL_CORRUPT, "%s at byte %d: %s", key, error.position, error.text);
     return TL_OK;
 }
@@ -121,6 +121,10 @@ static tl_status read_preprocess(const tl_weights *weights, tl_model *model) {
     if (!tl_model_sees_pictures(model)) return TL_OK;
     json_t *json = NULL;
     TL_TRY(read_json(weights, TL_SAVED_KEY_PREPROCESS, &json));
+    if (json_is_null(json)) {
+        json_decref(json);
+        return tl_model_doubt_preprocess(model, weights->source.name);
+    }
     tl_preprocess p;
     tl_status status = tl_preprocess_from_json(json, &p);
     json_decref(json);
