@@ -5,6 +5,7 @@
 #include "model/model.h"
 
 #include "golden/backbones.h"
+#include "golden/backbones_keras.h"
 
 /* --- weights that both sides make by one formula ---------------------------------------------- */
 
@@ -28,15 +29,24 @@ static bool ends_with(const char *text, const char *end) {
     return length >= tail && strcmp(text + length - tail, end) == 0;
 }
 
+/* Inputs of one output, in PyTorch's O I KH KW and O I and in Keras's KH KW I O, KH KW C 1 and I O.
+ */
+static int64_t fan_in(const char *name, const tl_shape *s) {
+    int64_t count = tl_shape_count(s);
+    if (!ends_with(name, "kernel")) return count / s->dim[0];
+    bool depthwise = s->rank == 4 && s->dim[3] == 1;
+    return depthwise ? s->dim[0] * s->dim[1] : count / s->dim[s->rank - 1];
+}
+
 static void make_values(const char *name, const tl_shape *shape, double gamma, float *out) {
     int64_t count = tl_shape_count(shape);
     double offset = 0, scale = 0.1;
-    if (ends_with(name, "running_var")) {
+    if (ends_with(name, "running_var") || ends_with(name, "moving_variance")) {
         offset = 1;
         scale = 0.5;
     } else if (shape->rank > 1) {
-        scale = sqrt(6.0 / (double)(count / shape->dim[0]));
-    } else if (ends_with(name, "weight")) {
+        scale = sqrt(6.0 / (double)fan_in(name, shape));
+    } else if (ends_with(name, "weight") || ends_with(name, "gamma")) {
         offset = gamma;
         scale = 0.2;
     }
@@ -54,19 +64,14 @@ typedef struct weights_file {
 
 typedef struct file_options {
     const tl_backbone *backbone;
-    const tl_naming *naming;
-    int classes;
+    const tl_variant *variant;
+    int classes; /* 0: the file has no classifier */
     double gamma;
     const char *drop;   /* leave this tensor out */
     const char *add;    /* and put one of this name in, [2] */
     const char *widen;  /* one more row here */
     const char *poison; /* a NaN here */
 } file_options;
-
-static tl_shape framework_shape(const tl_shape *s) {
-    if (s->rank != 4) return *s;
-    return tl_shape_make(4, s->dim[0], s->dim[3], s->dim[1], s->dim[2]);
-}
 
 static size_t add_tensor(char *header, size_t used, size_t capacity, const char *name,
                          const tl_shape *shape, size_t *begin) {
@@ -87,17 +92,20 @@ static void name_tensors(tl_context *ctx, const file_options *o, char (**names)[
                          tl_shape **shapes, int *count) {
     tl_graph *graph = NULL;
     int features = 0;
-    assert_ok(tl_backbone_build(ctx, o->backbone, o->classes, true, &graph, &features));
+    const tl_naming *naming = o->variant->naming;
+    assert_ok(tl_backbone_build(ctx, o->backbone, o->variant, o->classes ? o->classes : 1000, true,
+                                &graph, &features));
     size_t most = (size_t)graph->param_count + 1;
     *names = malloc(most * sizeof **names);
     *shapes = malloc(most * sizeof **shapes);
     *count = 0;
-    tl_block_counter counter = {.number = -1};
+    tl_name_walk walk = tl_name_walk_make(naming, graph, NULL);
     for (int i = 0; i < graph->param_count; i++) {
+        const tl_param *param = &graph->param[i];
         char *name = (*names)[*count];
-        assert_true(tl_name_translate(o->naming, graph->param[i].name, &counter, name));
-        if (is(name, o->drop)) continue;
-        (*shapes)[*count] = framework_shape(&graph->param[i].shape);
+        assert_true(tl_name_translate(&walk, i, name));
+        if (is(name, o->drop) || (o->classes == 0 && param->node > features)) continue;
+        (*shapes)[*count] = tl_layout_shape(naming->layout, graph, param);
         if (is(name, o->widen)) (*shapes)[*count].dim[0]++;
         ++*count;
     }
@@ -135,16 +143,16 @@ static weights_file make_file(tl_context *ctx, const file_options *o) {
     return file;
 }
 
-static const tl_naming *find_naming(const tl_backbone *backbone, const char *scheme) {
-    for (const tl_naming *const *naming = backbone->namings; *naming; naming++)
-        if (strcmp((*naming)->scheme, scheme) == 0) return *naming;
+static const tl_variant *find_variant(const tl_backbone *backbone, const char *scheme) {
+    for (const tl_variant *variant = backbone->variant; variant->naming; variant++)
+        if (strcmp(variant->naming->scheme, scheme) == 0) return variant;
     fail_msg("%s has no naming %s", backbone->name, scheme);
     return NULL;
 }
 
-static tl_tensor *make_input(tl_context *ctx, int batch, int size) {
+static tl_tensor *make_input(tl_context *ctx, int batch, int height, int width) {
     tl_tensor *input = NULL;
-    int64_t shape[4] = {batch, size, size, 3}, plane = (int64_t)size * size;
+    int64_t shape[4] = {batch, height, width, 3}, plane = (int64_t)height * width;
     assert_ok(tl_tensor_create(ctx, TL_F32, 4, shape, &input));
     float *x = tl_tensor_f32(input);
     uint64_t seed = seed_of("input");
@@ -198,8 +206,7 @@ static void check_values(const char *model, const golden_param *golden, const fl
         fail_msg("%s, %s: off by %g of %g", model, golden->name, error, largest);
 }
 
-static void check_training(tl_model *model, const struct golden_backbone *g,
-                           const tl_tensor *input) {
+static void check_training(tl_model *model, const golden_backbone *g, const tl_tensor *input) {
     tl_plan_options options = {.to = tl_graph_logits(model->graph),
                                .input = tl_tensor_get_shape(input),
                                .training = true,
@@ -211,7 +218,7 @@ static void check_training(tl_model *model, const struct golden_backbone *g,
     int64_t count = tl_shape_count(&logits.shape);
     check_answers(g->name, logits.data, count, g->largest, g->first, g->last);
     float *gradient = malloc((size_t)count * sizeof *gradient);
-    double loss = cross_entropy(logits.data, g->batch, g->classes, gradient);
+    double loss = cross_entropy(logits.data, g->batch, (int)(count / g->batch), gradient);
     assert_true(fabs(loss - g->loss) <= 1e-4 * fabs(g->loss));
     tl_plan_zero_gradients(plan);
     assert_ok(tl_plan_backward(plan, gradient));
@@ -230,12 +237,12 @@ static void check_training(tl_model *model, const struct golden_backbone *g,
     tl_plan_free(plan);
 }
 
-static void check_backbone(const struct golden_backbone *g) {
+static void check_backbone(const golden_backbone *g) {
     tl_context *ctx = make_context(2, NULL);
     const tl_backbone *backbone = tl_backbone_find(g->name);
     assert_non_null(backbone);
     file_options options = {.backbone = backbone,
-                            .naming = find_naming(backbone, g->scheme),
+                            .variant = find_variant(backbone, g->scheme),
                             .classes = g->classes,
                             .gamma = g->gamma};
     weights_file file = make_file(ctx, &options);
@@ -244,9 +251,10 @@ static void check_backbone(const struct golden_backbone *g) {
     free(file.bytes);
     assert_string_equal(model->backbone, g->name);
     assert_int_equal(tl_model_class_count(model), g->classes);
-    assert_string_equal(tl_model_class_name(model, 1), g->classes == 1000 ? "goldfish" : "1");
+    if (g->classes)
+        assert_string_equal(tl_model_class_name(model, 1), g->classes == 1000 ? "goldfish" : "1");
 
-    tl_tensor *input = make_input(ctx, g->batch, g->size), *output = NULL;
+    tl_tensor *input = make_input(ctx, g->batch, g->height, g->width), *output = NULL;
     if (!g->batch_norm_training) {
         assert_ok(tl_model_run(model, input, &output));
         check_answers(g->name, tl_tensor_const_f32(output), tl_tensor_count(output), g->largest,
@@ -261,9 +269,17 @@ static void check_backbone(const struct golden_backbone *g) {
 
 static void test_backbones_agree_with_pytorch(void **state) {
     (void)state;
-    for (size_t i = 0; i < sizeof golden_backbones / sizeof golden_backbones[0]; i++)
-        check_backbone(&golden_backbones[i]);
+    for (size_t i = 0; i < sizeof golden_pytorch / sizeof golden_pytorch[0]; i++)
+        check_backbone(&golden_pytorch[i]);
     print_message("largest relative difference of logits from PyTorch's: %.2g\n", worst_answer);
+}
+
+static void test_backbones_agree_with_keras(void **state) {
+    (void)state;
+    worst_answer = 0;
+    for (size_t i = 0; i < sizeof golden_keras / sizeof golden_keras[0]; i++)
+        check_backbone(&golden_keras[i]);
+    print_message("largest relative difference of logits from Keras's: %.2g\n", worst_answer);
 }
 
 /* --- recognition ---------------------------------------------------------------------------------
@@ -283,9 +299,9 @@ static void test_what_does_not_fit_is_listed(void **state) {
     (void)state;
     const tl_backbone *resnet = tl_backbone_find("resnet18");
     const tl_backbone *lite = tl_backbone_find("efficientnet_lite0");
-    file_options r = {.backbone = resnet, .naming = resnet->namings[0], .classes = 3, .gamma = 1};
+    file_options r = {.backbone = resnet, .variant = resnet->variant, .classes = 3, .gamma = 1};
     file_options l = {
-        .backbone = lite, .naming = find_naming(lite, "timm"), .classes = 3, .gamma = 1};
+        .backbone = lite, .variant = find_variant(lite, "timm"), .classes = 3, .gamma = 1};
     file_options o = r;
     o.drop = "layer2.0.bn1.running_mean";
     check_refusal(o, TL_UNSUPPORTED, "missing 1 (layer2.0.bn1.running_mean)");
@@ -312,7 +328,7 @@ static void test_batch_counters_are_ignored(void **state) {
     tl_context *ctx = make_context(1, NULL);
     const tl_backbone *resnet = tl_backbone_find("resnet18");
     file_options o = {.backbone = resnet,
-                      .naming = resnet->namings[0],
+                      .variant = resnet->variant,
                       .classes = 5,
                       .gamma = 1,
                       .add = "bn1.num_batches_tracked"};
@@ -340,25 +356,207 @@ static void test_foreign_tensors_are_refused(void **state) {
     tl_context_free(ctx);
 }
 
+/* What the scheme calls a parameter of a backbone, or "". */
+static void check_name(tl_context *ctx, const char *backbone, const char *scheme,
+                       const char *internal, const char *external) {
+    const tl_backbone *b = tl_backbone_find(backbone);
+    assert_non_null(b);
+    const tl_variant *variant = find_variant(b, scheme);
+    tl_graph *graph = NULL;
+    int features = 0;
+    assert_ok(tl_backbone_build(ctx, b, variant, 10, true, &graph, &features));
+    tl_name_walk walk = tl_name_walk_make(variant->naming, graph, NULL);
+    char name[TL_NAME_CAPACITY] = "";
+    int wanted = tl_graph_find_param(graph, internal);
+    assert_true(wanted >= 0);
+    for (int i = 0; i <= wanted; i++) assert_true(tl_name_translate(&walk, i, name));
+    assert_string_equal(name, external);
+    tl_graph_free(graph);
+}
+
 static void test_names_are_translated(void **state) {
     (void)state;
-    const tl_backbone *lite = tl_backbone_find("efficientnet-lite0");
-    assert_non_null(lite);
-    tl_block_counter counter = {.number = -1};
+    static const struct {
+        const char *backbone, *scheme, *internal, *external;
+    } names[] = {
+        {"efficientnet-lite0", "lukemelas", "blocks.0.0.depthwise_bn.gamma",
+         "_blocks.0._bn1.weight"},
+        {"efficientnet-lite0", "lukemelas", "blocks.1.0.expand_conv.weight",
+         "_blocks.1._expand_conv.weight"},
+        {"efficientnet-lite0", "lukemelas", "blocks.1.1.project_bn.variance",
+         "_blocks.2._bn2.running_var"},
+        {"efficientnet-lite0", "timm", "blocks.0.0.project_bn.beta", "blocks.0.0.bn2.bias"},
+        {"efficientnet-lite0", "timm", "blocks.1.0.project_bn.beta", "blocks.1.0.bn3.bias"},
+        {"vgg16", "torchvision", "block5_conv3.weight", "features.28.weight"},
+        {"vgg16_bn", "torchvision", "block5_bn3.mean", "features.41.running_mean"},
+        {"vgg16", "keras", "predictions.bias", "predictions/bias"},
+        {"mobilenet_v2", "torchvision", "blocks.6.0.project_bn.beta", "features.17.conv.3.bias"},
+        {"mobilenet_v2", "keras", "blocks.6.0.project_bn.beta", "block_16_project_BN/beta"},
+        {"inception_v3", "keras", "Mixed_5b.branch1x1.conv.weight", "conv2d_5/kernel"},
+    };
+    tl_context *ctx = make_context(1, NULL);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        check_name(ctx, names[i].backbone, names[i].scheme, names[i].internal, names[i].external);
+    tl_graph *graph = NULL;
+    assert_ok(tl_graph_create(ctx, 0, 0, 3, &graph));
+    assert_ok(tl_graph_add(graph, "dense", "head.1.dense", "units=2", 1, (const int[]){0}, NULL));
+    tl_name_walk walk = tl_name_walk_make(
+        find_variant(tl_backbone_find("efficientnet_lite0"), "timm")->naming, graph, NULL);
     char name[TL_NAME_CAPACITY];
-    const tl_naming *flat = find_naming(lite, "lukemelas"), *timm = find_naming(lite, "timm");
-    assert_true(tl_name_translate(flat, "blocks.0.0.depthwise_bn.gamma", &counter, name));
-    assert_string_equal(name, "_blocks.0._bn1.weight");
-    assert_true(tl_name_translate(flat, "blocks.1.0.expand_conv.weight", &counter, name));
-    assert_string_equal(name, "_blocks.1._expand_conv.weight");
-    assert_true(tl_name_translate(flat, "blocks.1.1.project_bn.variance", &counter, name));
-    assert_string_equal(name, "_blocks.2._bn2.running_var");
-    assert_true(tl_name_translate(timm, "blocks.0.0.project_bn.beta", &counter, name));
-    assert_string_equal(name, "blocks.0.0.bn2.bias");
-    assert_true(tl_name_translate(timm, "blocks.1.0.project_bn.beta", &counter, name));
-    assert_string_equal(name, "blocks.1.0.bn3.bias");
-    assert_false(tl_name_translate(timm, "head.1.dense.weight", &counter, name));
-    assert_false(tl_name_translate(timm, "nodot", &counter, name));
+    assert_false(tl_name_translate(&walk, 0, name));
+    tl_graph_free(graph);
+    tl_context_free(ctx);
+}
+
+/* A file of tensors without any elements that matter, for names alone. The caller frees its bytes.
+ */
+static char *open_names(tl_context *ctx, int count, const char *const *names, tl_weights **out) {
+    char header[1024] = "{", *bytes = calloc(1, sizeof header + 64);
+    tl_shape shape = tl_shape_make(1, INT64_C(1));
+    size_t used = 1, data = 0;
+    for (int i = 0; i < count; i++)
+        used = add_tensor(header, used, sizeof header, names[i], &shape, &data);
+    header[used++] = '}';
+    bytes[0] = (char)used;
+    bytes[1] = (char)(used >> 8);
+    memcpy(bytes + 8, header, used);
+    tl_source source;
+    assert_ok(tl_source_from_memory(ctx, "names", bytes, 8 + used + data, &source));
+    assert_ok(tl_weights_open(ctx, &source, out));
+    return bytes;
+}
+
+static void test_other_names_of_keras_variables_are_known(void **state) {
+    (void)state;
+    static const char *const names[] = {"block1_conv1/block1_conv1_W_1",
+                                        "block1_conv1/block1_conv1_b_1",
+                                        "conv_dw_1/depthwise_kernel", "fc1/kernel", "fc2/fc1_W_1"};
+    tl_context *ctx = make_context(1, NULL);
+    tl_weights *weights = NULL;
+    char *bytes = open_names(ctx, 5, names, &weights);
+    const tl_naming *keras = find_variant(tl_backbone_find("vgg16"), "keras")->naming;
+    assert_int_equal(tl_name_find(keras, weights, "block1_conv1/kernel"), 0);
+    assert_int_equal(tl_name_find(keras, weights, "block1_conv1/bias"), 1);
+    assert_int_equal(tl_name_find(keras, weights, "conv_dw_1/kernel"), 2);
+    assert_int_equal(tl_name_find(keras, weights, "fc1/kernel"), 3);
+    assert_int_equal(tl_name_find(keras, weights, "fc2/kernel"), -1);
+    assert_int_equal(tl_name_find(&tl_naming_torchvision, weights, "conv_dw_1/kernel"), -1);
+    tl_weights_free(weights);
+    free(bytes);
+    tl_context_free(ctx);
+}
+
+/* Keras goes on counting where the models made before stopped. */
+static void test_automatic_names_start_where_the_file_does(void **state) {
+    (void)state;
+    static const char *const names[] = {"conv2d_95/kernel", "conv2d_94/kernel", "conv2d_x/kernel",
+                                        "batch_normalization/beta"};
+    tl_context *ctx = make_context(1, NULL);
+    tl_weights *weights = NULL;
+    char *bytes = open_names(ctx, 4, names, &weights);
+    const tl_backbone *inception = tl_backbone_find("inception_v3");
+    const tl_variant *keras = find_variant(inception, "keras");
+    tl_graph *graph = NULL;
+    int features = 0;
+    assert_ok(tl_backbone_build(ctx, inception, keras, 10, true, &graph, &features));
+    tl_name_walk walk = tl_name_walk_make(keras->naming, graph, weights);
+    static const char *const expected[] = {
+        "conv2d_94/kernel",
+        "batch_normalization/beta",
+        "batch_normalization/moving_mean",
+        "batch_normalization/moving_variance",
+        "conv2d_95/kernel",
+        "batch_normalization_1/beta",
+    };
+    for (int i = 0; i < 6; i++) {
+        char name[TL_NAME_CAPACITY];
+        assert_true(tl_name_translate(&walk, i, name));
+        assert_string_equal(name, expected[i]);
+    }
+    tl_graph_free(graph);
+    tl_weights_free(weights);
+    free(bytes);
+    tl_context_free(ctx);
+}
+
+/* A tensor of 0, 1, 2, ... in a framework's order must come out so that the element at output o,
+ * row y, column x and input i is the one that the framework has there. */
+static void check_conversion(tl_layout layout, const tl_graph *graph, const tl_param *param,
+                             const int64_t dim[4], const int64_t stride[4]) {
+    float from[512], to[512];
+    int64_t count = tl_shape_count(&param->shape);
+    assert_true(count <= 512);
+    for (int64_t i = 0; i < count; i++) from[i] = (float)i;
+    memset(to, 0xff, sizeof to);
+    assert_true(tl_layout_differs(layout, graph, param));
+    tl_layout_convert(layout, graph, param, from, to);
+    const float *value = to;
+    for (int64_t o = 0; o < dim[0]; o++)
+        for (int64_t y = 0; y < dim[1]; y++)
+            for (int64_t x = 0; x < dim[2]; x++)
+                for (int64_t i = 0; i < dim[3]; i++)
+                    assert_int_equal(*value++,
+                                     o * stride[0] + y * stride[1] + x * stride[2] + i * stride[3]);
+}
+
+static void test_layouts(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    tl_graph *graph = NULL;
+    assert_ok(tl_graph_create(ctx, 4, 5, 3, &graph));
+    int node = 0;
+    assert_ok(
+        tl_graph_add(graph, "conv2d", "conv", "filters=20 kernel=2,3 bias=0", 1, &node, &node));
+    assert_ok(tl_graph_add(graph, "conv2d", "depthwise", "filters=20 kernel=2 groups=20 bias=0", 1,
+                           &node, &node));
+    assert_ok(tl_graph_add(graph, "conv2d", "point", "filters=2 kernel=1 bias=0", 1, &node, &node));
+    assert_ok(tl_graph_add(graph, "flatten", "flatten", "", 1, &node, &node));
+    assert_ok(tl_graph_add(graph, "dense", "fc1", "units=17 bias=0", 1, &node, &node));
+    assert_ok(tl_graph_add(graph, "dense", "fc2", "units=3 bias=1", 1, &node, &node));
+    const tl_param *conv = &graph->param[0], *depthwise = &graph->param[1];
+    const tl_param *point = &graph->param[2], *fc1 = &graph->param[3], *fc2 = &graph->param[4];
+    const int64_t c[4] = {20, 2, 3, 3}, d[4] = {20, 2, 2, 1}, p[4] = {2, 1, 1, 20};
+    const int64_t f1[4] = {17, 2, 2, 2}, f2[4] = {3, 1, 1, 17};
+    check_conversion(TL_LAYOUT_PYTORCH, graph, conv, c, (const int64_t[]){18, 3, 1, 6});
+    check_conversion(TL_LAYOUT_KERAS, graph, conv, c, (const int64_t[]){1, 180, 60, 20});
+    check_conversion(TL_LAYOUT_KERAS, graph, depthwise, d, (const int64_t[]){1, 40, 20, 0});
+    check_conversion(TL_LAYOUT_KERAS, graph, point, p, (const int64_t[]){1, 0, 0, 2});
+    check_conversion(TL_LAYOUT_PYTORCH, graph, fc1, f1, (const int64_t[]){8, 2, 1, 4});
+    check_conversion(TL_LAYOUT_KERAS, graph, fc1, f1, (const int64_t[]){1, 68, 34, 17});
+    check_conversion(TL_LAYOUT_KERAS, graph, fc2, f2, (const int64_t[]){1, 0, 0, 3});
+    assert_false(tl_layout_differs(TL_LAYOUT_PYTORCH, graph, depthwise));
+    assert_false(tl_layout_differs(TL_LAYOUT_PYTORCH, graph, point));
+    assert_false(tl_layout_differs(TL_LAYOUT_PYTORCH, graph, fc2));
+
+    const struct {
+        const tl_param *param;
+        tl_layout layout;
+        int rank;
+        int64_t dim[4];
+        bool fits;
+    } shapes[] = {
+        {conv, TL_LAYOUT_PYTORCH, 4, {20, 3, 2, 3}, true},
+        {conv, TL_LAYOUT_PYTORCH, 4, {2, 3, 3, 20}, false},
+        {conv, TL_LAYOUT_KERAS, 4, {2, 3, 3, 20}, true},
+        {depthwise, TL_LAYOUT_PYTORCH, 4, {20, 1, 2, 2}, true},
+        {depthwise, TL_LAYOUT_KERAS, 4, {2, 2, 20, 1}, true},
+        {depthwise, TL_LAYOUT_KERAS, 4, {2, 2, 1, 20}, false},
+        {fc1, TL_LAYOUT_PYTORCH, 2, {17, 8, 0, 0}, true},
+        {fc1, TL_LAYOUT_PYTORCH, 4, {17, 2, 2, 2}, true},
+        {fc1, TL_LAYOUT_PYTORCH, 4, {17, 8, 1, 1}, false},
+        {fc1, TL_LAYOUT_KERAS, 2, {8, 17, 0, 0}, true},
+        {fc1, TL_LAYOUT_KERAS, 2, {17, 8, 0, 0}, false},
+        {fc2, TL_LAYOUT_PYTORCH, 4, {3, 17, 1, 1}, true},
+        {fc2, TL_LAYOUT_KERAS, 4, {1, 1, 17, 3}, true},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        tl_shape shape = {.rank = shapes[i].rank};
+        memcpy(shape.dim, shapes[i].dim, sizeof shapes[i].dim);
+        assert_int_equal(tl_layout_fits(shapes[i].layout, graph, shapes[i].param, &shape),
+                         shapes[i].fits);
+    }
+    tl_graph_free(graph);
+    tl_context_free(ctx);
 }
 
 /* --- the published weights, where they were fetched
@@ -375,7 +573,8 @@ static void check_published(size_t index) {
     }
     assert_ok(status);
     assert_string_equal(tl_model_class_name(model, 281), "tabby");
-    tl_tensor *input = make_input(ctx, 1, golden_real[index].size), *output = NULL;
+    tl_tensor *input = make_input(ctx, 1, golden_real[index].size, golden_real[index].size),
+              *output = NULL;
     assert_ok(tl_model_run(model, input, &output));
     check_answers(golden_real[index].name, tl_tensor_const_f32(output), tl_tensor_count(output),
                   golden_real[index].largest, golden_real[index].first, golden_real[index].last);
@@ -401,7 +600,11 @@ static void test_published_lite2(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_are_translated),
+        cmocka_unit_test(test_other_names_of_keras_variables_are_known),
+        cmocka_unit_test(test_automatic_names_start_where_the_file_does),
+        cmocka_unit_test(test_layouts),
         cmocka_unit_test(test_backbones_agree_with_pytorch),
+        cmocka_unit_test(test_backbones_agree_with_keras),
         cmocka_unit_test(test_what_does_not_fit_is_listed),
         cmocka_unit_test(test_batch_counters_are_ignored),
         cmocka_unit_test(test_foreign_tensors_are_refused),

@@ -15,16 +15,33 @@ typedef struct preset {
     tl_preprocess settings; /* for an input of 224 x 224 */
 } preset;
 
-/* torchvision: references/classification/presets.py. Keras: keras.applications.imagenet_utils, and
- * image_dataset_from_directory for the geometry. EfficientNet: preprocessing.py of the TPU
- * reference, MEAN_RGB 127, STDDEV_RGB 128, CROP_PADDING 32. */
+#define IMAGENET_MEAN 0.485f * 255, 0.456f * 255, 0.406f * 255
+#define IMAGENET_STD 0.229f * 255, 0.224f * 255, 0.225f * 255
+
+/* torchvision: references/classification/presets.py; what its InceptionV3 does to its input
+ * (transform_input) gives -1 .. 1; its EfficientNets and timm's networks resize with cubics. Keras:
+ * keras.applications.imagenet_utils, and image_dataset_from_directory for the geometry.
+ * EfficientNet: preprocessing.py of the TPU reference, MEAN_RGB 127, STDDEV_RGB 128,
+ * CROP_PADDING 32. */
 static const preset presets[] = {
     {"torchvision",
      {.fit = TL_FIT_SHORT_SIDE,
       .filter = TL_FILTER_BILINEAR,
       .antialias = true,
-      .mean = {0.485f * 255, 0.456f * 255, 0.406f * 255},
-      .std = {0.229f * 255, 0.224f * 255, 0.225f * 255}}},
+      .mean = {IMAGENET_MEAN},
+      .std = {IMAGENET_STD}}},
+    {"torchvision-bicubic",
+     {.fit = TL_FIT_SHORT_SIDE,
+      .filter = TL_FILTER_BICUBIC,
+      .antialias = true,
+      .mean = {IMAGENET_MEAN},
+      .std = {IMAGENET_STD}}},
+    {"torchvision-inception",
+     {.fit = TL_FIT_SHORT_SIDE,
+      .filter = TL_FILTER_BILINEAR,
+      .antialias = true,
+      .mean = {127.5f, 127.5f, 127.5f},
+      .std = {127.5f, 127.5f, 127.5f}}},
     {"efficientnet-lite",
      {.fit = TL_FIT_CENTER_CROP,
       .filter = TL_FILTER_BICUBIC,
@@ -42,6 +59,11 @@ static const preset presets[] = {
       .filter = TL_FILTER_BILINEAR,
       .mean = {127.5f, 127.5f, 127.5f},
       .std = {127.5f, 127.5f, 127.5f}}},
+    {"keras-torch",
+     {.fit = TL_FIT_STRETCH,
+      .filter = TL_FILTER_BILINEAR,
+      .mean = {IMAGENET_MEAN},
+      .std = {IMAGENET_STD}}},
 };
 enum { PRESET_COUNT = sizeof presets / sizeof presets[0] };
 

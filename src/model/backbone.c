@@ -4,7 +4,13 @@
 
 #include "model/model.h"
 
-static const tl_backbone *const families[] = {tl_efficientnet_lite_backbones, tl_resnet_backbones};
+static const tl_backbone *const families[] = {
+    tl_efficientnet_lite_backbones,
+    tl_inception_backbones,
+    tl_mobilenet_v2_backbones,
+    tl_resnet_backbones,
+    tl_vgg_backbones,
+};
 enum { FAMILIES = sizeof families / sizeof families[0] };
 
 const tl_backbone *tl_backbone_at(int index) {
@@ -54,11 +60,11 @@ tl_status tl_backbone_require(const char *name, const tl_backbone **out) {
     return TL_OK;
 }
 
-tl_status tl_backbone_build(tl_context *ctx, const tl_backbone *backbone, int classes, bool hollow,
-                            tl_graph **graph, int *features) {
+tl_status tl_backbone_build(tl_context *ctx, const tl_backbone *backbone, const tl_variant *variant,
+                            int classes, bool hollow, tl_graph **graph, int *features) {
     TL_TRY(tl_graph_create(ctx, backbone->input_size, backbone->input_size, 3, graph));
     (*graph)->hollow = hollow;
-    tl_status status = backbone->build(*graph, backbone->config, classes, features);
+    tl_status status = backbone->build(*graph, variant->config, classes, features);
     if (status != TL_OK) {
         tl_graph_free(*graph);
         *graph = NULL;
@@ -67,13 +73,15 @@ tl_status tl_backbone_build(tl_context *ctx, const tl_backbone *backbone, int cl
     return TL_OK;
 }
 
-tl_status tl_backbone_wrap(const tl_backbone *backbone, tl_graph *graph, int features,
-                           tl_model **out) {
+tl_status tl_backbone_wrap(const tl_backbone *backbone, const tl_variant *variant, tl_graph *graph,
+                           int features, tl_model **out) {
     TL_TRY(tl_model_wrap(graph, backbone->name, features, out));
-    tl_status status = tl_model_set_preprocess(*out, backbone->preprocess);
+    tl_status status = tl_model_set_preprocess(*out, variant->preprocess);
     if (status != TL_OK) {
         tl_model_free(*out);
         *out = NULL;
+        return status;
     }
-    return status;
+    if (variant->resize) (*out)->preprocess.resize = variant->resize;
+    return TL_OK;
 }

@@ -37,6 +37,11 @@ void tl_build_with(tl_builder *builder, const char *op, const char *name, const 
     append(builder, op, name, text, 1, &builder->last);
 }
 
+void tl_build_join(tl_builder *builder, const char *op, const char *name, int input_count,
+                   const int *inputs) {
+    append(builder, op, name, NULL, input_count, inputs);
+}
+
 void tl_build_add(tl_builder *builder, const char *name, int other) {
-    append(builder, "add", name, NULL, 2, (const int[]){builder->last, other});
+    tl_build_join(builder, "add", name, 2, (const int[]){builder->last, other});
 }

@@ -23,5 +23,8 @@ void tl_build_with(tl_builder *builder, const char *op, const char *name, const 
                    ...) __attribute__((format(printf, 4, 5)));
 /* Appends the sum of the last node and `other`. */
 void tl_build_add(tl_builder *builder, const char *name, int other);
+/* Appends an operator that reads these nodes. */
+void tl_build_join(tl_builder *builder, const char *op, const char *name, int input_count,
+                   const int *inputs);
 
 #endif

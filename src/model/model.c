@@ -74,10 +74,10 @@ tl_status tl_model_create(tl_context *ctx, const char *backbone, int classes, ui
              TL_MAX_CLASSES);
     tl_graph *graph = NULL;
     int features = 0;
-    TL_TRY(tl_backbone_build(ctx, found, classes ? classes : found->classes, false, &graph,
-                             &features));
+    TL_TRY(tl_backbone_build(ctx, found, found->variant, classes ? classes : found->classes, false,
+                             &graph, &features));
     tl_graph_initialize(graph, 0, seed);
-    return tl_backbone_wrap(found, graph, features, out);
+    return tl_backbone_wrap(found, found->variant, graph, features, out);
 }
 
 tl_status tl_model_create_empty(tl_context *ctx, int height, int width, int channels,

@@ -87,70 +87,120 @@ tl_status tl_model_predict_fitted(const tl_model *model, const unsigned char *pi
 
 /* --- names of tensors (names.c)
  * --------------------------------------------------------------------- A parameter of ours is
- * NODE.PARAM. `external` is what a scheme calls a node, or a parameter of one. In patterns '*'
- * stands for any text, the same on both sides. '#' stands for STAGE.INDEX in ours and for the same
- * block's number, counted through from 0, in theirs. The first rule whose `internal` matches holds.
- */
+ * NODE.PARAM. `external` is what a scheme calls a node, or a parameter of one. The first rule whose
+ * `internal` matches holds. In ours '*' stands for any text and '#' for a block's STAGE.INDEX; in
+ * theirs
+ *   '*' is the next text that a '*' stood for, and '+' the same, a number, plus one;
+ *   '#' is the block's number, counted through from the scheme's first_block;
+ *   '@' is the node's place in the graph, the one behind the input being 0;
+ *   '%' numbers the nodes of this rule as Keras does where nobody named a layer: nothing for the
+ *       first, then _1, _2, ...; or a later start, where the file's smallest number is one. */
 typedef struct tl_name_rule {
     const char *external;
     const char *internal;
 } tl_name_rule;
 
-/* Layouts are PyTorch's in every scheme so far: convolutions O I KH KW, dense O I. */
+/* How a scheme's files lay out weights (layout.c). Ours are O KH KW I and O I. */
+typedef enum tl_layout {
+    TL_LAYOUT_PYTORCH, /* convolutions O I KH KW, dense O I; maps are flattened as C H W */
+    TL_LAYOUT_KERAS    /* KH KW I O, depthwise KH KW C 1, dense I O; maps are flattened as H W C */
+} tl_layout;
+
 typedef struct tl_naming {
-    const char *scheme;         /* "torchvision", "timm", ... */
+    const char *scheme; /* "torchvision", "keras", ... */
+    tl_layout layout;
     const tl_name_rule *nodes;  /* ended by a NULL rule */
-    const tl_name_rule *params; /* the same for what follows the last dot */
+    const tl_name_rule *params; /* the same for what follows the last separator */
     const char *const *ignored; /* patterns of tensors we have no use for; NULL-terminated */
+    int first_block;
 } tl_naming;
 
 extern const tl_name_rule tl_pytorch_params[];
 extern const char *const tl_pytorch_ignored[];
+extern const tl_name_rule tl_keras_params[];
+extern const char *const tl_keras_ignored[];
+/* Every node has torchvision's name already. */
+extern const tl_naming tl_naming_torchvision;
 
-enum { TL_NAME_CAPACITY = 256 };
-/* Where a walk over a graph's parameters, in their order, stands in counting blocks. */
-typedef struct tl_block_counter {
+enum { TL_NAME_CAPACITY = 256, TL_NUMBERED_RULES = 4 };
+/* A walk over a graph's parameters in their order, of which it may leave none out. */
+typedef struct tl_name_walk {
+    const tl_naming *naming;
+    const tl_graph *graph;
+    const tl_weights *weights; /* where automatic numbers start; NULL: at none */
     char block[32];
-    int number;
-} tl_block_counter;
-/* Writes what `naming` calls the parameter to `external`; false when no rule matches. The counter
- * starts as {"", -1}. */
-bool tl_name_translate(const tl_naming *naming, const char *internal, tl_block_counter *counter,
-                       char external[TL_NAME_CAPACITY]);
+    int block_number;
+    int node; /* the last parameter's */
+    struct {
+        int count, start;
+    } numbered[TL_NUMBERED_RULES];
+} tl_name_walk;
+/* Starts a walk. */
+tl_name_walk tl_name_walk_make(const tl_naming *naming, const tl_graph *graph,
+                               const tl_weights *weights);
+/* Writes what the scheme calls graph->param[param] to `external`; false when no rule matches. */
+bool tl_name_translate(tl_name_walk *walk, int param, char external[TL_NAME_CAPACITY]);
 bool tl_name_ignored(const tl_naming *naming, const char *external);
+/* Index of the tensor that `external` means, under the other names it goes by too; or -1. */
+int tl_name_find(const tl_naming *naming, const tl_weights *weights, const char *external);
+
+/* --- layouts (layout.c) ------------------------------------------------------------------------
+ */
+/* The shape that a parameter of the graph has in files of that layout. */
+tl_shape tl_layout_shape(tl_layout layout, const tl_graph *graph, const tl_param *param);
+/* Whether a tensor of `shape` can be it: that shape, or a dense layer's written as a convolution
+ * over the whole map that it sees. */
+bool tl_layout_fits(tl_layout layout, const tl_graph *graph, const tl_param *param,
+                    const tl_shape *shape);
+/* Whether the elements' order differs from ours. */
+bool tl_layout_differs(tl_layout layout, const tl_graph *graph, const tl_param *param);
+/* From that layout into ours. */
+void tl_layout_convert(tl_layout layout, const tl_graph *graph, const tl_param *param,
+                       const float *from, float *to);
 
 /* --- backbones (backbone.c)
  * --------------------------------------------------------------------------- */
+/* One origin of an architecture's weights: how its files name them, what pictures they were trained
+ * with, and how its network differs from the others' (padding, epsilon, biases). */
+typedef struct tl_variant {
+    const tl_naming *naming; /* NULL ends a list */
+    const char *preprocess;  /* preset */
+    int resize;              /* of the preset's geometry, instead of the preset's own; 0 = that */
+    const void *config;      /* the builder's own */
+} tl_variant;
+
 typedef struct tl_backbone {
-    const char *name; /* "resnet50" */
-    int input_size;   /* pixels */
-    int classes;
-    const char *preprocess; /* preset */
-    const char *weights;    /* file name in the weights folder, or NULL when none is known */
-    const tl_naming *const *namings; /* NULL-terminated */
-    const void *config;              /* the builder's own */
+    const char *name;          /* "resnet50" */
+    int input_size;            /* pixels */
+    int classes;               /* of the published weights */
+    const char *weights;       /* file name in the weights folder, or NULL when none is known */
+    const tl_variant *variant; /* the first is what tl_model_create() makes */
     /* Appends the network to a graph that has only its input, classifier last; sets
      * *features to the last node before pooling and classifier. */
     tl_status (*build)(tl_graph *graph, const void *config, int classes, int *features);
 } tl_backbone;
 
-extern const tl_backbone tl_resnet_backbones[];            /* resnet.c, ended by a NULL name */
-extern const tl_backbone tl_efficientnet_lite_backbones[]; /* efficientnet_lite.c */
+/* One list for each family, in a file of its own, ended by a NULL name. */
+extern const tl_backbone tl_efficientnet_lite_backbones[];
+extern const tl_backbone tl_inception_backbones[];
+extern const tl_backbone tl_mobilenet_v2_backbones[];
+extern const tl_backbone tl_resnet_backbones[];
+extern const tl_backbone tl_vgg_backbones[];
 /* By name, in which '-' and '_' are the same; NULL when there is none such. */
 const tl_backbone *tl_backbone_find(const char *name);
 const tl_backbone *tl_backbone_at(int index); /* NULL when out of range */
 /* The same, with NOT_FOUND listing the names. */
 tl_status tl_backbone_require(const char *name, const tl_backbone **out);
 /* "a, b, c" into `text`, which is returned. */
-enum { TL_BACKBONE_NAMES = 512 };
+enum { TL_BACKBONE_NAMES = 1024 };
 const char *tl_backbone_names(char text[TL_BACKBONE_NAMES]);
 /* Builds the architecture's graph. With `hollow` its parameters have no memory yet, see
  * tl_graph_allocate(). */
-tl_status tl_backbone_build(tl_context *ctx, const tl_backbone *backbone, int classes, bool hollow,
-                            tl_graph **graph, int *features);
-/* A model around a backbone's graph, with the backbone's preprocessing; takes the graph over. */
-tl_status tl_backbone_wrap(const tl_backbone *backbone, tl_graph *graph, int features,
-                           tl_model **out);
+tl_status tl_backbone_build(tl_context *ctx, const tl_backbone *backbone, const tl_variant *variant,
+                            int classes, bool hollow, tl_graph **graph, int *features);
+/* A model around a backbone's graph, with the variant's preprocessing; takes the graph over. */
+tl_status tl_backbone_wrap(const tl_backbone *backbone, const tl_variant *variant, tl_graph *graph,
+                           int features, tl_model **out);
 
 /* Recognises which backbone and scheme a weights file is for, builds it and fills it
  * (recognize.c). Errors: UNSUPPORTED, listing for the closest match the tensors that are missing,

@@ -1,5 +1,6 @@
-/* Recognises a weights file: every backbone under every naming scheme is held against the file's
- * names and shapes, and the one that explains all of it is built and filled. */
+/* Recognises a weights file: every backbone in every variant is held against the file's names and
+ * shapes, and the one that explains all of it is built and filled. A file without any of the
+ * classifier's tensors gives the network without it. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -40,89 +41,97 @@ static void note(finding *f, const char *format, ...) {
 
 typedef struct fit {
     const tl_backbone *backbone;
-    const tl_naming *naming;
+    const tl_variant *variant;
     int classes;
     int matched;
+    int headless; /* missing tensors of the classifier; 0 when some of them are there */
     finding missing, extra, reshaped;
 } fit;
 
 static int misfits(const fit *f) {
-    return f->missing.count + f->extra.count + f->reshaped.count;
+    return f->missing.count + f->extra.count + f->reshaped.count - f->headless;
 }
 
-/* PyTorch's shape of a parameter of ours: a convolution's O KH KW I is O I KH KW there. */
-static tl_shape external_shape(const tl_shape *ours) {
-    if (ours->rank != 4) return *ours;
-    return tl_shape_make(4, ours->dim[0], ours->dim[3], ours->dim[1], ours->dim[2]);
-}
-
-static void compare_param(const tl_param *param, const char *external, const candidate_file *file,
-                          fit *f) {
-    int found = tl_weights_find(file->weights, external);
+static void compare_param(const tl_graph *graph, const tl_param *param, const char *external,
+                          const candidate_file *file, fit *f) {
+    int found = tl_name_find(f->variant->naming, file->weights, external);
     if (found < 0) {
         note(&f->missing, "%s", external);
         return;
     }
     file->used[found] = true;
-    tl_shape expected = external_shape(&param->shape);
+    tl_layout layout = f->variant->naming->layout;
+    tl_shape expected = tl_layout_shape(layout, graph, param);
     const tl_shape *shape = &file->weights->item[found].shape;
     char is[TL_SHAPE_TEXT], wanted[TL_SHAPE_TEXT];
-    if (tl_shape_equal(shape, &expected))
+    if (tl_layout_fits(layout, graph, param, shape))
         f->matched++;
     else
         note(&f->reshaped, "%s is %s, not %s", external, tl_shape_text(shape, is),
              tl_shape_text(&expected, wanted));
 }
 
-static void compare_graph(const tl_graph *graph, const candidate_file *file, fit *f) {
+static void compare_graph(const tl_graph *graph, int features, const candidate_file *file, fit *f) {
     memset(file->used, 0, (size_t)file->weights->count * sizeof *file->used);
-    tl_block_counter counter = {.number = -1};
+    const tl_naming *naming = f->variant->naming;
+    tl_name_walk walk = tl_name_walk_make(naming, graph, file->weights);
     char external[TL_NAME_CAPACITY];
+    int backbone_missing = 0, backbone_params = 0;
     for (int i = 0; i < graph->param_count; i++) {
         const tl_param *param = &graph->param[i];
-        if (tl_name_translate(f->naming, param->name, &counter, external))
-            compare_param(param, external, file, f);
+        if (tl_name_translate(&walk, i, external))
+            compare_param(graph, param, external, file, f);
         else
             note(&f->missing, "%s", param->name);
+        if (param->node > features) continue;
+        backbone_missing = f->missing.count;
+        backbone_params = i + 1;
     }
+    int head_missing = f->missing.count - backbone_missing;
+    if (head_missing == graph->param_count - backbone_params) f->headless = head_missing;
     for (int i = 0; i < file->weights->count; i++) {
         const char *name = file->weights->item[i].name;
-        if (!file->used[i] && !tl_name_ignored(f->naming, name)) note(&f->extra, "%s", name);
+        if (!file->used[i] && !tl_name_ignored(naming, name)) note(&f->extra, "%s", name);
     }
 }
 
+/* The last node with parameters gives the classes. */
+static int classifier_param(const tl_graph *graph) {
+    return graph->node[graph->param[graph->param_count - 1].node].first_param;
+}
+
 /* A checkpoint that was fine-tuned elsewhere answers classes of its own: as many as its
- * classifier's weights [classes, inputs] have rows. */
+ * classifier's weights have outputs. */
 static int file_classes(const tl_graph *graph, const candidate_file *file, const fit *f) {
-    tl_block_counter counter = {.number = -1};
+    const tl_naming *naming = f->variant->naming;
+    tl_name_walk walk = tl_name_walk_make(naming, graph, NULL);
     char external[TL_NAME_CAPACITY];
-    const tl_node *classifier = &graph->node[tl_graph_output(graph)];
-    if (!tl_name_translate(f->naming, graph->param[classifier->first_param].name, &counter,
-                           external))
-        return f->backbone->classes;
-    int found = tl_weights_find(file->weights, external);
+    int param = classifier_param(graph);
+    int found = tl_name_translate(&walk, param, external)
+                    ? tl_name_find(naming, file->weights, external)
+                    : -1;
     const tl_shape *shape = found >= 0 ? &file->weights->item[found].shape : NULL;
-    bool plausible =
-        shape && shape->rank == 2 && shape->dim[0] >= 1 && shape->dim[0] <= TL_MAX_CLASSES;
-    return plausible ? (int)shape->dim[0] : f->backbone->classes;
+    if (!shape || shape->rank < 2) return f->backbone->classes;
+    int64_t outputs = shape->dim[naming->layout == TL_LAYOUT_KERAS ? shape->rank - 1 : 0];
+    return outputs >= 1 && outputs <= TL_MAX_CLASSES ? (int)outputs : f->backbone->classes;
 }
 
 static tl_status build_hollow(const candidate_file *file, fit *f, tl_graph **graph, int *features) {
     tl_context *ctx = file->weights->ctx;
     f->classes = f->backbone->classes;
-    TL_TRY(tl_backbone_build(ctx, f->backbone, f->classes, true, graph, features));
+    TL_TRY(tl_backbone_build(ctx, f->backbone, f->variant, f->classes, true, graph, features));
     int classes = file_classes(*graph, file, f);
     if (classes == f->classes) return TL_OK;
     f->classes = classes;
     tl_graph_free(*graph);
-    return tl_backbone_build(ctx, f->backbone, classes, true, graph, features);
+    return tl_backbone_build(ctx, f->backbone, f->variant, classes, true, graph, features);
 }
 
 static tl_status try_fit(const candidate_file *file, fit *f) {
     tl_graph *graph = NULL;
     int features = 0;
     TL_TRY(build_hollow(file, f, &graph, &features));
-    compare_graph(graph, file, f);
+    compare_graph(graph, features, file, f);
     tl_graph_free(graph);
     return TL_OK;
 }
@@ -131,8 +140,8 @@ static tl_status find_best(const candidate_file *file, fit *best) {
     bool first = true;
     const tl_backbone *backbone = NULL;
     for (int i = 0; (backbone = tl_backbone_at(i)); i++)
-        for (const tl_naming *const *naming = backbone->namings; *naming; naming++) {
-            fit f = {.backbone = backbone, .naming = *naming};
+        for (const tl_variant *variant = backbone->variant; variant->naming; variant++) {
+            fit f = {.backbone = backbone, .variant = variant};
             TL_TRY(try_fit(file, &f));
             if (first || misfits(&f) < misfits(best)) *best = f;
             first = false;
@@ -151,9 +160,9 @@ static tl_status refuse(const candidate_file *file, const fit *best) {
     return tl_fail(TL_UNSUPPORTED,
                    "%s: not quite %s with %s names: %d tensors fit; missing %d (%s); left over %d "
                    "(%s); of another shape %d (%s)",
-                   weights->source.name, best->backbone->name, best->naming->scheme, best->matched,
-                   best->missing.count, best->missing.text, best->extra.count, best->extra.text,
-                   best->reshaped.count, best->reshaped.text);
+                   weights->source.name, best->backbone->name, best->variant->naming->scheme,
+                   best->matched, best->missing.count, best->missing.text, best->extra.count,
+                   best->extra.text, best->reshaped.count, best->reshaped.text);
 }
 
 /* --- filling
@@ -169,42 +178,40 @@ tl_status tl_check_finite(const char *name, const float *values, int64_t count) 
                    (long long)first, (double)values[first]);
 }
 
-/* O I KH KW to O KH KW I. */
-static void reorder_kernel(const float *from, const tl_shape *to_shape, float *to) {
-    int64_t outputs = to_shape->dim[0], taps = to_shape->dim[1] * to_shape->dim[2];
-    int64_t inputs = to_shape->dim[3];
-    for (int64_t o = 0; o < outputs; o++)
-        for (int64_t tap = 0; tap < taps; tap++)
-            for (int64_t i = 0; i < inputs; i++) *to++ = from[(o * inputs + i) * taps + tap];
-}
+/* Where values of a file go. */
+typedef struct filling {
+    const tl_weights *weights;
+    const tl_naming *naming;
+    tl_graph *graph;
+} filling;
 
-static tl_status read_param(const tl_weights *weights, int index, tl_param *param) {
+static tl_status read_param(const filling *f, int index, tl_param *param) {
+    const tl_weights *weights = f->weights;
+    tl_layout layout = f->naming->layout;
     float *value = tl_tensor_f32(param->value);
     int64_t count = tl_tensor_count(param->value);
-    /* With one tap or one input both orders are the same. */
-    bool reorder = param->shape.rank == 4 && param->shape.dim[3] > 1 &&
-                   param->shape.dim[1] * param->shape.dim[2] > 1;
-    float *read = reorder ? tl_alloc_array(weights->ctx, (size_t)count, sizeof *read) : value;
+    bool convert = tl_layout_differs(layout, f->graph, param);
+    float *read = convert ? tl_alloc_array(weights->ctx, (size_t)count, sizeof *read) : value;
     TL_CHECK_MEMORY(read);
     tl_status status = tl_weights_read(weights, index, read);
     if (status == TL_OK) status = tl_check_finite(weights->item[index].name, read, count);
-    if (status == TL_OK && reorder) reorder_kernel(read, &param->shape, value);
-    if (reorder) tl_free(weights->ctx, read);
+    if (status == TL_OK && convert) tl_layout_convert(layout, f->graph, param, read, value);
+    if (convert) tl_free(weights->ctx, read);
     return status;
 }
 
-static tl_status fill(const candidate_file *file, const tl_naming *naming, tl_graph *graph) {
-    tl_block_counter counter = {.number = -1};
+static tl_status fill(const filling *f) {
+    tl_name_walk walk = tl_name_walk_make(f->naming, f->graph, f->weights);
     char external[TL_NAME_CAPACITY];
-    TL_TRY(tl_graph_allocate(graph));
-    for (int i = 0; i < graph->param_count; i++) {
-        tl_param *param = &graph->param[i];
-        bool translated = tl_name_translate(naming, param->name, &counter, external);
-        int found = translated ? tl_weights_find(file->weights, external) : -1;
-        TL_CHECK(found >= 0, TL_UNSUPPORTED, "%s: no tensor for %s", file->weights->source.name,
+    TL_TRY(tl_graph_allocate(f->graph));
+    for (int i = 0; i < f->graph->param_count; i++) {
+        tl_param *param = &f->graph->param[i];
+        bool translated = tl_name_translate(&walk, i, external);
+        int found = translated ? tl_name_find(f->naming, f->weights, external) : -1;
+        TL_CHECK(found >= 0, TL_UNSUPPORTED, "%s: no tensor for %s", f->weights->source.name,
                  param->name);
-        tl_status status = read_param(file->weights, found, param);
-        if (status != TL_OK) return tl_fail_in(status, "%s", file->weights->source.name);
+        tl_status status = read_param(f, found, param);
+        if (status != TL_OK) return tl_fail_in(status, "%s", f->weights->source.name);
     }
     return TL_OK;
 }
@@ -212,16 +219,17 @@ static tl_status fill(const candidate_file *file, const tl_naming *naming, tl_gr
 static tl_status build_filled(const candidate_file *file, const fit *best, tl_model **out) {
     tl_graph *graph = NULL;
     int features = 0;
-    TL_TRY(tl_backbone_build(file->weights->ctx, best->backbone, best->classes, true, &graph,
-                             &features));
-    tl_status status = fill(file, best->naming, graph);
+    TL_TRY(tl_backbone_build(file->weights->ctx, best->backbone, best->variant, best->classes, true,
+                             &graph, &features));
+    if (best->headless) tl_graph_truncate(graph, features);
+    tl_status status = fill(&(filling){file->weights, best->variant->naming, graph});
     if (status != TL_OK) {
         tl_graph_free(graph);
         return status;
     }
-    TL_TRY(tl_backbone_wrap(best->backbone, graph, features, out));
+    TL_TRY(tl_backbone_wrap(best->backbone, best->variant, graph, features, out));
     (*out)->format = file->weights->format;
-    if (best->classes == TL_IMAGENET_CLASSES)
+    if (!best->headless && best->classes == TL_IMAGENET_CLASSES)
         status = tl_model_set_classes(*out, tl_imagenet_classes);
     if (status != TL_OK) {
         tl_model_free(*out);

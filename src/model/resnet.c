@@ -75,19 +75,15 @@ static tl_status build_resnet(tl_graph *graph, const void *settings, int classes
     return b.status;
 }
 
-static const tl_naming torchvision = {
-    .scheme = "torchvision",
-    .nodes = (const tl_name_rule[]){{"*", "*"}, {NULL, NULL}},
-    .params = tl_pytorch_params,
-    .ignored = tl_pytorch_ignored,
-};
-static const tl_naming *const resnet_namings[] = {&torchvision, NULL};
-
 #define RESNET(depth, wide, a, b, c, d)                                                            \
     {                                                                                              \
-        .name = "resnet" #depth, .input_size = 224, .classes = 1000, .preprocess = "torchvision",  \
-        .namings = resnet_namings, .build = build_resnet, .config = &(const resnet_config) {       \
-            .bottleneck = (wide), .repeats = { a, b, c, d }                                        \
+        .name = "resnet" #depth, .input_size = 224, .classes = 1000, .build = build_resnet,        \
+        .variant = (const tl_variant[]) {                                                          \
+            {&tl_naming_torchvision, "torchvision", 0,                                             \
+             &(const resnet_config){.bottleneck = (wide), .repeats = {a, b, c, d}}},               \
+            {                                                                                      \
+                0                                                                                  \
+            }                                                                                      \
         }                                                                                          \
     }
 

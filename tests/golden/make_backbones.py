@@ -1,18 +1,15 @@
-"""Writes backbones.h: what torchvision, timm and efficientnet-lite-pytorch answer to the weights and
-inputs of tests/test_backbones.c, which both sides make by the same formula.
+"""Writes backbones.h and backbones_keras.h: what torchvision, timm, efficientnet-lite-pytorch and Keras
+answer to the weights and inputs of tests/test_backbones.c, which both sides make by the same formula.
 
-Run from the repository root after `make weights`, with torch, torchvision, timm 0.4.12 and
-efficientnet-lite-pytorch 0.1.0 installed: python3 tests/golden/make_backbones.py FOLDER
-(FOLDER: the weights folder)
+Run from the repository root after `make weights`, once with a Python that has torch, torchvision,
+timm 0.9.16 and efficientnet-lite-pytorch 0.1.0, once with one that has keras 3:
+python3 tests/golden/make_backbones.py torch FOLDER     (FOLDER: the weights folder)
+python3 tests/golden/make_backbones.py keras
 """
 import glob
 import sys
 
 import numpy as np
-import timm
-import torch
-import torchvision
-from efficientnet_lite_pytorch import EfficientNet
 
 MASK = (1 << 64) - 1
 GRADIENTS, ANSWERS = 8, 16
@@ -31,40 +28,50 @@ def uniform(name, count):
     return (z >> np.uint64(40)).astype(np.float64) / (1 << 23) - 1
 
 
+def fan_in(name, shape):
+    """Of PyTorch's O I KH KW and O I, and of Keras's KH KW I O, KH KW C 1 (depthwise) and I O."""
+    if not name.endswith("kernel"):
+        return np.prod(shape[1:])
+    depthwise = len(shape) == 4 and shape[3] == 1
+    return shape[0] * shape[1] if depthwise else np.prod(shape[:-1])
+
+
 def values(name, shape, gamma):
     u = uniform(name, int(np.prod(shape)))
-    if name.endswith("running_var"):
+    if name.endswith("running_var") or name.endswith("moving_variance"):
         v = 1 + 0.5 * u
     elif len(shape) > 1:
-        v = np.sqrt(6 / np.prod(shape[1:])) * u
-    elif name.endswith("weight"):
+        v = np.sqrt(6 / fan_in(name, shape)) * u
+    elif name.endswith("weight") or name.endswith("gamma"):
         v = gamma + 0.2 * u
     else:
         v = 0.1 * u
-    return torch.tensor(v.astype(np.float32).reshape(shape))
+    return v.astype(np.float32).reshape(shape)
 
 
 def fill(model, gamma):
     state = model.state_dict()
     for name, tensor in state.items():
         if not name.endswith("num_batches_tracked"):
-            state[name] = values(name, tuple(tensor.shape), gamma)
+            state[name] = torch.tensor(values(name, tuple(tensor.shape), gamma))
     model.load_state_dict(state)
     return model
 
 
-def resnet(depth):
-    return lambda classes, size: getattr(torchvision.models, f"resnet{depth}")(num_classes=classes)
+def vision(name, features=False, **options):
+    def build(classes, size):
+        model = getattr(torchvision.models, name)(num_classes=classes, **options)
+        return torch.nn.Sequential(OrderedDict(features=model.features)) if features else model
+    return build
+
+
+def timm_model(name):
+    return lambda classes, size: timm.create_model(name, num_classes=classes)
 
 
 def lite(number):  # its padding is fixed when it is made, for one size
     return lambda classes, size: EfficientNet.from_name(
-        f"efficientnet-lite{number}", num_classes=classes, image_size=size)
-
-
-def timm_lite(number):
-    return lambda classes, size: timm.create_model(
-        f"tf_efficientnet_lite{number}", num_classes=classes)
+        f"efficientnet-lite{number}", num_classes=classes, image_size=list(size))
 
 
 BASIC = {
@@ -96,31 +103,101 @@ STATISTICS = {
     "layer1.0.bn1.running_var": "layer1.0.bn1.variance",
     "layer4.1.bn2.running_var": "layer4.1.bn2.variance",
 }
-# name, scheme, builder, classes, batch, size, gamma, gradients, running statistics. gamma is chosen
-# so that values neither fade nor grow with depth, which would amplify PyTorch's own rounding.
+VGG = {
+    "features.0.weight": "block1_conv1.weight",
+    "features.3.bias": "block2_conv1.bias",
+    "features.18.weight": "block5_conv2.weight",
+}
+VGG_BN = {
+    "features.0.weight": "block1_conv1.weight",
+    "features.1.weight": "block1_bn1.gamma",
+    "features.40.weight": "block5_conv3.weight",
+}
+MOBILE_V2 = {
+    "features.0.0.weight": "stem_conv.weight",
+    "features.1.conv.0.0.weight": "blocks.0.0.depthwise_conv.weight",
+    "features.4.conv.1.0.weight": "blocks.2.0.depthwise_conv.weight",
+    "features.7.conv.3.weight": "blocks.3.0.project_bn.gamma",
+    "features.18.0.weight": "head_conv.weight",
+    "classifier.1.weight": "classifier.weight",
+}
+INCEPTION = {
+    "Conv2d_1a_3x3.conv.weight": "Conv2d_1a_3x3.conv.weight",
+    "Mixed_5b.branch_pool.conv.weight": "Mixed_5b.branch_pool.conv.weight",
+    "Mixed_6b.branch7x7_2.conv.weight": "Mixed_6b.branch7x7_2.conv.weight",
+    "Mixed_7c.branch3x3dbl_3b.bn.weight": "Mixed_7c.branch3x3dbl_3b.bn.gamma",
+    "fc.weight": "fc.weight",
+}
+
+
+def inception(classes, size):
+    """transform_input belongs to the preprocessing of ours."""
+    return torchvision.models.inception_v3(num_classes=classes, transform_input=False, init_weights=False)
+
+
+# name, scheme, builder, classes (0: the backbone without its classifier), batch, (height, width),
+# gamma, gradients (theirs: ours), running statistics. gamma is chosen so that values neither fade nor grow with depth, which would amplify PyTorch's own rounding.
 CASES = [
-    ("resnet18", "torchvision", resnet(18), 1000, 2, 64, 0.6, BASIC, {}),
-    ("resnet18", "torchvision", resnet(18), 16, 4, 64, 0.6, BASIC, STATISTICS),
-    ("resnet34", "torchvision", resnet(34), 16, 1, 64, 0.6, {}, {}),
-    ("resnet50", "torchvision", resnet(50), 16, 2, 64, 0.6, BOTTLENECK, {}),
-    ("resnet101", "torchvision", resnet(101), 16, 1, 64, 0.6, {}, {}),
-    ("resnet152", "torchvision", resnet(152), 16, 1, 64, 0.6, {}, {}),
-    ("efficientnet_lite0", "lukemelas", lite(0), 1000, 1, 224, 1.0, {}, {}),
+    ("resnet18", "torchvision", vision("resnet18"), 1000, 2, (64, 64), 0.6, BASIC, {}),
+    ("resnet18", "torchvision", vision("resnet18"), 16, 4, (64, 64), 0.6, BASIC, STATISTICS),
+    ("resnet34", "torchvision", vision("resnet34"), 16, 1, (64, 64), 0.6, {}, {}),
+    ("resnet50", "torchvision", vision("resnet50"), 16, 2, (64, 64), 0.6, BOTTLENECK, {}),
+    ("resnet101", "torchvision", vision("resnet101"), 16, 1, (64, 64), 0.6, {}, {}),
+    ("resnet152", "torchvision", vision("resnet152"), 16, 1, (64, 64), 0.6, {}, {}),
+    ("efficientnet_lite0", "lukemelas", lite(0), 1000, 1, (224, 224), 1.0, {}, {}),
     # Small, so that rounding moves no value across a bend of ReLU6, which would change gradients.
-    ("efficientnet_lite0", "lukemelas", lite(0), 16, 1, 57, 1.0, LITE, {}),
-    ("efficientnet_lite0", "timm", timm_lite(0), 16, 2, 97, 1.0, {}, {}),
-    ("efficientnet_lite1", "lukemelas", lite(1), 16, 1, 75, 0.8, {}, {}),
-    ("efficientnet_lite2", "lukemelas", lite(2), 16, 1, 260, 0.8, {}, {}),
-    ("efficientnet_lite3", "lukemelas", lite(3), 16, 1, 75, 0.8, {}, {}),
-    ("efficientnet_lite4", "timm", timm_lite(4), 16, 1, 75, 0.8, {}, {}),
+    ("efficientnet_lite0", "lukemelas", lite(0), 16, 1, (57, 57), 1.0, LITE, {}),
+    ("efficientnet_lite0", "timm", timm_model("tf_efficientnet_lite0"), 16, 2, (97, 97), 1.0, {}, {}),
+    ("efficientnet_lite1", "lukemelas", lite(1), 16, 1, (75, 75), 0.8, {}, {}),
+    ("efficientnet_lite2", "lukemelas", lite(2), 16, 1, (260, 260), 0.8, {}, {}),
+    ("efficientnet_lite3", "lukemelas", lite(3), 16, 1, (75, 75), 0.8, {}, {}),
+    ("efficientnet_lite4", "timm", timm_model("tf_efficientnet_lite4"), 16, 1, (75, 75), 0.8, {}, {}),
+    ("vgg11", "torchvision", vision("vgg11", True), 0, 2, (33, 47), 1.0, VGG, {}),
+    ("vgg13", "torchvision", vision("vgg13", True), 0, 1, (75, 64), 1.0, {}, {}),
+    ("vgg16", "torchvision", vision("vgg16", True), 0, 1, (33, 47), 1.0, {}, {}),
+    ("vgg19", "torchvision", vision("vgg19", True), 0, 1, (47, 33), 1.0, {}, {}),
+    ("vgg11_bn", "torchvision", vision("vgg11_bn", True), 0, 1, (47, 33), 1.0, {}, {}),
+    ("vgg13_bn", "torchvision", vision("vgg13_bn", True), 0, 1, (47, 33), 1.0, {}, {}),
+    ("vgg16_bn", "torchvision", vision("vgg16_bn", True), 0, 2, (33, 47), 1.0, VGG_BN, {}),
+    ("vgg19_bn", "torchvision", vision("vgg19_bn", True), 0, 1, (33, 47), 1.0, {}, {}),
+    ("mobilenet_v2", "torchvision", vision("mobilenet_v2"), 1000, 1, (224, 224), 0.8, {}, {}),
+    ("mobilenet_v2", "torchvision", vision("mobilenet_v2"), 16, 1, (57, 71), 0.8, MOBILE_V2, {}),
+    ("mobilenet_v2", "timm", timm_model("mobilenetv2_100"), 16, 1, (64, 51), 0.8, {}, {}),
+    ("inception_v3", "torchvision", inception, 1000, 1, (75, 107), 1.0, INCEPTION, {}),
+]
+KERAS_CASES = [
+    ("vgg16", "keras", "VGG16", 0, 2, (33, 47), 1.0, {
+        "block1_conv1/kernel": "block1_conv1.weight",
+        "block5_conv3/kernel": "block5_conv3.weight",
+        "block5_conv3/bias": "block5_conv3.bias",
+    }, {}),
+    ("vgg19", "keras", "VGG19", 0, 1, (47, 33), 1.0, {}, {}),
+    ("mobilenet_v2", "keras", "MobileNetV2", 1000, 1, (224, 224), 0.8, {}, {}),
+    ("mobilenet_v2", "keras", "MobileNetV2", 16, 1, (58, 71), 0.8, {
+        "Conv1/kernel": "stem_conv.weight",
+        "expanded_conv_depthwise/kernel": "blocks.0.0.depthwise_conv.weight",
+        "block_3_depthwise/kernel": "blocks.2.0.depthwise_conv.weight",
+        "block_6_project_BN/gamma": "blocks.3.0.project_bn.gamma",
+        "Conv_1/kernel": "head_conv.weight",
+        "predictions/kernel": "classifier.weight",
+    }, {}),
+    ("inception_v3", "keras", "InceptionV3", 16, 1, (107, 75), 1.0, {
+        "conv2d/kernel": "Conv2d_1a_3x3.conv.weight",
+        "conv2d_31/kernel": "Mixed_6b.branch7x7_1.conv.weight",
+        "batch_normalization_93/beta": "Mixed_7c.branch_pool.bn.beta",
+        "predictions/kernel": "fc.weight",
+    }, {}),
 ]
 
 
-def ours(tensor):
+def ours(name, array):
     """The first elements in our layout, O KH KW I for convolutions."""
-    array = tensor.detach().numpy()
-    if array.ndim == 4:
+    if array.ndim == 4 and name.endswith("kernel"):
+        array = array.transpose(2, 0, 1, 3) if array.shape[3] == 1 else array.transpose(3, 0, 1, 2)
+    elif array.ndim == 4:
         array = array.transpose(0, 2, 3, 1)
+    elif name.endswith("kernel"):
+        array = array.T
     return array.ravel()[:GRADIENTS]
 
 
@@ -129,40 +206,83 @@ def numbers(array):
 
 
 def named(pairs, tensors):
-    rows = [f'        {{"{ours_}", {numbers(ours(tensors[theirs]))}}},' for theirs, ours_ in pairs.items()]
+    rows = [f'        {{"{mine}", {numbers(ours(theirs, tensors[theirs]))}}},'
+            for theirs, mine in pairs.items()]
     return "{\n" + "\n".join(rows) + "\n    }" if rows else "{{0}}"
 
 
-def run(case):
-    name, scheme, build, classes, batch, size, gamma, gradients, statistics = case
-    model = fill(build(classes, size), gamma).eval()
-    model.train(bool(statistics))
-    x = torch.tensor((2 * uniform("input", batch * 3 * size * size)).astype(np.float32))
-    logits = model(x.reshape(batch, 3, size, size))
-    labels = torch.tensor([3 * i + 1 for i in range(batch)])
-    loss = torch.nn.functional.cross_entropy(logits, labels)
-    loss.backward()
-    grads = {key: parameter.grad for key, parameter in model.named_parameters()}
-    answer = logits.detach().numpy()
+def row(case, answer, loss, grads, state):
+    name, scheme, _, classes, batch, (height, width), gamma, gradients, statistics = case
     largest = float(np.abs(answer).max())
-    print(f"{name} {scheme}: largest {largest:.3g}, spread {answer.std():.3g}, loss {loss.item():.4g}")
-    return f"""    {{"{name}", "{scheme}", {classes}, {batch}, {size}, {gamma}, {str(bool(statistics)).lower()},
-     {largest:.9g}, {loss.item():.9g},
+    print(f"{name} {scheme}: largest {largest:.3g}, spread {answer.std():.3g}, loss {loss:.4g}")
+    return f"""    {{"{name}", "{scheme}", {classes}, {batch}, {height}, {width}, {gamma}, {str(bool(statistics)).lower()},
+     {largest:.9g}, {loss:.9g},
      {numbers(answer.ravel()[:ANSWERS])},
      {numbers(answer.ravel()[-ANSWERS:])},
      {named(gradients, grads)},
-     {named(statistics, model.state_dict())}}},
+     {named(statistics, state)}}},
 """
+
+
+def make_input(batch, height, width):
+    """N C H W."""
+    x = 2 * uniform("input", batch * 3 * height * width)
+    return x.astype(np.float32).reshape(batch, 3, height, width)
+
+
+def labels_of(batch):
+    return [3 * i + 1 for i in range(batch)]
+
+
+def run(case):
+    _, _, build, classes, batch, size, gamma, gradients, statistics = case
+    model = fill(build(classes or 1000, size), gamma).eval()
+    model.train(bool(statistics))
+    logits = model(torch.tensor(make_input(batch, *size)))
+    if logits.ndim == 4:
+        logits = logits.permute(0, 2, 3, 1).flatten(1)
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels_of(batch)))
+    loss.backward()
+    grads = {key: p.grad.numpy() for key, p in model.named_parameters() if p.grad is not None}
+    state = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+    return row(case, logits.detach().numpy(), loss.item(), grads, state)
+
+
+def keras_name(variable):
+    """LAYER/VARIABLE."""
+    return "/".join(variable.path.split("/")[-2:])
+
+
+def run_keras(case):
+    import keras
+    import tensorflow as tf
+    _, _, name, classes, batch, size, gamma, gradients, statistics = case
+    keras.utils.clear_session()
+    options = {"classes": classes, "classifier_activation": None} if classes else {"include_top": False}
+    if name.startswith("MobileNetV3"):
+        options["include_preprocessing"] = False
+    # Weights do not depend on the size, but the padding that Keras chooses does.
+    model = getattr(keras.applications, name)(weights=None, input_shape=(*size, 3), **options)
+    for variable in model.variables:
+        if not variable.path.startswith("normalization"):
+            variable.assign(values(keras_name(variable), tuple(variable.shape), gamma))
+    x = make_input(batch, *size).transpose(0, 2, 3, 1)
+    with tf.GradientTape() as tape:
+        logits = tf.reshape(model(x, training=False), (batch, -1))
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels_of(batch), logits))
+    weights = model.trainable_weights
+    grads = {keras_name(w): g.numpy()
+             for w, g in zip(weights, tape.gradient(loss, [w.value for w in weights]))}
+    return row(case, logits.numpy(), float(loss), grads, {})
 
 
 def run_real(number):
     size = [224, 240, 260][number]
-    model = lite(number)(1000, size).eval()
-    (path,) = glob.glob(f"{sys.argv[1]}/efficientnet-lite{number}-*.pth")
+    model = lite(number)(1000, (size, size)).eval()
+    (path,) = glob.glob(f"{sys.argv[2]}/efficientnet-lite{number}-*.pth")
     model.load_state_dict(torch.load(path, map_location="cpu"))
-    x = torch.tensor((2 * uniform("input", 3 * size * size)).astype(np.float32))
     with torch.no_grad():
-        answer = model(x.reshape(1, 3, size, size)).numpy().ravel()
+        answer = model(torch.tensor(make_input(1, size, size))).numpy().ravel()
     print(f"efficientnet_lite{number}: largest {np.abs(answer).max():.3g}")
     return f"""    {{"efficientnet_lite{number}", {size}, {np.abs(answer).max():.9g},
      {numbers(answer[:ANSWERS])},
@@ -170,7 +290,7 @@ def run_real(number):
 """
 
 
-def main():
+def write_torch():
     torch.manual_seed(0)
     with open("tests/golden/backbones.h", "w") as file:
         file.write(f"""/* Written by make_backbones.py. */
@@ -179,16 +299,17 @@ typedef struct golden_param {{
     const char *name; /* ours */
     double value[GOLDEN_GRADIENTS]; /* the first, in our layout */
 }} golden_param;
-static const struct golden_backbone {{
+typedef struct golden_backbone {{
     const char *name, *scheme;
-    int classes, batch, size;
+    int classes, batch, height, width; /* no classes: the feature map without the classifier */
     double gamma;
     bool batch_norm_training;
     double largest, loss; /* of all logits; mean cross-entropy for labels 1, 4, 7, ... */
     double first[GOLDEN_ANSWERS], last[GOLDEN_ANSWERS]; /* logits */
     golden_param gradient[GOLDEN_PARAMS];
     golden_param statistics[GOLDEN_PARAMS]; /* after the step */
-}} golden_backbones[] = {{
+}} golden_backbone;
+static const golden_backbone golden_pytorch[] = {{
 """)
         for case in CASES:
             file.write(run(case))
@@ -204,4 +325,22 @@ static const struct {
         file.write("};\n")
 
 
-main()
+def write_keras():
+    with open("tests/golden/backbones_keras.h", "w") as file:
+        file.write("/* Written by make_backbones.py. */\n"
+                   "static const golden_backbone golden_keras[] = {\n")
+        for case in KERAS_CASES:
+            file.write(run_keras(case))
+        file.write("};\n")
+
+
+if sys.argv[1] == "keras":
+    write_keras()
+else:
+    from collections import OrderedDict
+
+    import timm
+    import torch
+    import torchvision
+    from efficientnet_lite_pytorch import EfficientNet
+    write_torch()

@@ -1,0 +1,99 @@
+/* How other frameworks order the elements of a parameter. Every order is four strides: where in the
+ * file the element at output o, row y, column x, input i of ours is. */
+#include "layer/loop.h"
+#include "model/model.h"
+
+/* A dense layer's inputs when they are a flattened map, [1, h, w, c]; else NULL. */
+static const tl_shape *flattened_map(const tl_graph *graph, const tl_param *param) {
+    const tl_node *dense = &graph->node[param->node];
+    const tl_node *input = &graph->node[dense->input[0]];
+    if (param->shape.rank != 2 || input->input_count != 1) return NULL;
+    const tl_shape *map = &graph->node[input->input[0]].shape;
+    bool whole = map->rank == 4 && tl_shape_count(map) == tl_shape_count(&input->shape);
+    return whole && input->shape.rank == 2 ? map : NULL;
+}
+
+/* Our shape as [o, y, x, i]: a dense layer's with the map that it sees, or a single pixel. */
+static tl_shape four_dims(const tl_graph *graph, const tl_param *param) {
+    const tl_shape *s = &param->shape;
+    if (s->rank != 2) return *s;
+    const tl_shape *map = flattened_map(graph, param);
+    if (map) return tl_shape_make(4, s->dim[0], map->dim[1], map->dim[2], map->dim[3]);
+    return tl_shape_make(4, s->dim[0], INT64_C(1), INT64_C(1), s->dim[1]);
+}
+
+/* A convolution of as many filters as channels that sees one channel at a time. */
+static bool is_depthwise(const tl_graph *graph, const tl_param *param) {
+    const tl_node *node = &graph->node[param->node];
+    const tl_shape *input = &graph->node[node->input[0]].shape;
+    return param->shape.rank == 4 && param->shape.dim[3] == 1 &&
+           param->shape.dim[0] == tl_shape_channels(input);
+}
+
+tl_shape tl_layout_shape(tl_layout layout, const tl_graph *graph, const tl_param *param) {
+    const tl_shape *s = &param->shape;
+    if (s->rank == 1) return *s;
+    if (s->rank == 2)
+        return layout == TL_LAYOUT_KERAS ? tl_shape_make(2, s->dim[1], s->dim[0]) : *s;
+    if (layout == TL_LAYOUT_PYTORCH)
+        return tl_shape_make(4, s->dim[0], s->dim[3], s->dim[1], s->dim[2]);
+    if (is_depthwise(graph, param))
+        return tl_shape_make(4, s->dim[1], s->dim[2], s->dim[0], s->dim[3]);
+    return tl_shape_make(4, s->dim[1], s->dim[2], s->dim[3], s->dim[0]);
+}
+
+bool tl_layout_fits(tl_layout layout, const tl_graph *graph, const tl_param *param,
+                    const tl_shape *shape) {
+    tl_shape expected = tl_layout_shape(layout, graph, param);
+    if (tl_shape_equal(shape, &expected)) return true;
+    if (expected.rank != 2) return false;
+    tl_shape s = four_dims(graph, param);
+    tl_shape window = layout == TL_LAYOUT_KERAS
+                          ? tl_shape_make(4, s.dim[1], s.dim[2], s.dim[3], s.dim[0])
+                          : tl_shape_make(4, s.dim[0], s.dim[3], s.dim[1], s.dim[2]);
+    return tl_shape_equal(shape, &window);
+}
+
+typedef struct strides {
+    int64_t output, row, column, input;
+} strides;
+
+static strides file_strides(tl_layout layout, bool depthwise, const tl_shape *s) {
+    int64_t outputs = s->dim[0], height = s->dim[1], width = s->dim[2], inputs = s->dim[3];
+    if (layout == TL_LAYOUT_PYTORCH)
+        return (strides){inputs * height * width, width, 1, height * width};
+    int64_t pixel = outputs * inputs;
+    return (strides){1, width * pixel, pixel, depthwise ? 1 : outputs};
+}
+
+bool tl_layout_differs(tl_layout layout, const tl_graph *graph, const tl_param *param) {
+    if (param->shape.rank == 1) return false;
+    tl_shape s = four_dims(graph, param);
+    int64_t taps = s.dim[1] * s.dim[2];
+    if (layout == TL_LAYOUT_PYTORCH) return taps > 1 && s.dim[3] > 1;
+    return s.dim[0] > 1 && taps * s.dim[3] > 1;
+}
+
+/* Outputs begin .. end - 1 of one row of taps and inputs: side by side in Keras's files, so that a
+ * cache line that was fetched for one serves all. */
+static void convert_outputs(const strides *stride, const tl_shape *s, const float *from,
+                            int64_t begin, int64_t end, float *to) {
+    int64_t row = s->dim[1] * s->dim[2] * s->dim[3], at = 0;
+    for (int64_t y = 0; y < s->dim[1]; y++)
+        for (int64_t x = 0; x < s->dim[2]; x++)
+            for (int64_t i = 0; i < s->dim[3]; i++, at++) {
+                const float *element =
+                    from + y * stride->row + x * stride->column + i * stride->input;
+                for (int64_t o = begin; o < end; o++)
+                    to[o * row + at] = element[o * stride->output];
+            }
+}
+
+void tl_layout_convert(tl_layout layout, const tl_graph *graph, const tl_param *param,
+                       const float *from, float *to) {
+    tl_shape s = four_dims(graph, param);
+    strides stride = file_strides(layout, is_depthwise(graph, param), &s);
+    int64_t block = stride.output == 1 ? 16 : 1;
+    for (int64_t o = 0; o < s.dim[0]; o += block)
+        convert_outputs(&stride, &s, from, o, o + block < s.dim[0] ? o + block : s.dim[0], to);
+}
