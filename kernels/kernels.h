@@ -80,6 +80,34 @@ typedef struct tl_depthwise_grad {
     int64_t pixels, c;
 } tl_depthwise_grad;
 
+/* --- pooling ---------------------------------------------------------------------------------- */
+
+/* Neighbouring pixels of one output row whose windows have the same places inside the input: kh
+ * rows of kw. Place (i, j) of pixel p lies at p * x_step + i * x_row + j * x_tap. */
+typedef struct tl_pool_row {
+    int kh, kw;
+    int64_t x_step, x_row, x_tap;
+    int64_t y_step; /* from pixel to pixel, of outputs and of winners */
+    int64_t pixels, c;
+    /* Maximum: place (i, j) is known as first_place + i * place_row + j, at most 255. */
+    int first_place, place_row;
+    /* Average: what the sum is multiplied with. */
+    float weight;
+} tl_pool_row;
+
+/* --- pictures of 8-bit RGB -------------------------------------------------------------------- */
+
+/* One axis of a separable resampling in fixed point. Output sample i is
+ *     clip((1/2 + sum over k < used[i] of in[first[i] + k] * weight[i * width + k]) / 2^POINT). */
+enum { TL_RESAMPLE_POINT = 22 };
+typedef struct tl_resample_axis {
+    int count; /* output samples */
+    int width; /* a multiple of TL_RESAMPLE_ALIGN; weights beyond used[i] are 0 */
+    int *first, *used;
+    int32_t *weight;
+} tl_resample_axis;
+enum { TL_RESAMPLE_ALIGN = 4 };
+
 /* --- the table ------------------------------------------------------------------------------ */
 
 /* Settings of one optimiser update over a flat range; see src/train/optimizer.c for the rules. */
@@ -130,6 +158,36 @@ struct tl_kernels {
     /* dx = (or += when add) dy * a[c] + x * b[c] + d[c]. */
     void (*affine3)(const float *dy, const float *x, const float *a, const float *b, const float *d,
                     bool add, float *dx, int64_t rows, int64_t c);
+
+    /* sum[c] += x in float64, of rows x_step floats apart. */
+    void (*row_sums)(const float *x, int64_t x_step, double *sum, int64_t rows, int64_t c);
+
+    /* Largest of each window; NaN wins over all, the first of equal values wins. Writes the
+     * winner's place to `winner` unless that is NULL. */
+    void (*max_pool)(const tl_pool_row *row, const float *x, float *y, uint8_t *winner);
+    /* dx += dy at the winner's place. */
+    void (*max_pool_backward)(const tl_pool_row *row, const uint8_t *winner, const float *dy,
+                              float *dx);
+    /* Sum of each window times the weight. */
+    void (*avg_pool)(const tl_pool_row *row, const float *x, float *y);
+    /* dx += dy times the weight at every place. */
+    void (*avg_pool_backward)(const tl_pool_row *row, const float *dy, float *dx);
+
+    /* One row of n: y = e^x / sum of e^x, y may be x. NaN or an infinite x makes all of it NaN. */
+    void (*softmax)(const float *x, float *y, int64_t n);
+    /* dx = (or += when add) y (dy - sum of dy y); dx may be dy. */
+    void (*softmax_backward)(const float *y, const float *dy, bool add, float *dx, int64_t n);
+
+    /* Bit for bit the same in every table. One row of `in_pixels` to axis->count pixels: */
+    void (*resample_row)(const tl_resample_axis *axis, const uint8_t *in, int in_pixels,
+                         uint8_t *out);
+    /* Output row i from whole rows of n bytes; in is row axis->first[i], rows lie n apart. */
+    void (*resample_column)(const tl_resample_axis *axis, int i, const uint8_t *in, int64_t n,
+                            uint8_t *out);
+    /* y = (x - mean) / std for each of 3 channels, in the other order when `swap`: then y[0] is of
+     * x[2]. mean and std are in y's order. */
+    void (*normalize)(const uint8_t *x, bool swap, const float mean[3], const float std[3],
+                      float *y, int64_t pixels);
 
     /* Optimiser updates over n weights w with gradients g and their state. */
     void (*sgd)(const tl_update *u, float *w, const float *g, float *velocity, int64_t n);

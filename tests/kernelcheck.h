@@ -6,6 +6,8 @@
 
 #include <sys/mman.h>
 
+#include "kernels.h"
+
 /* Floats that end where an unmapped page begins: reading past them is a crash. They begin at
  * whatever alignment that gives; the canaries before them are checked by guarded_free(). */
 typedef struct guarded {
@@ -93,6 +95,23 @@ static inline void worst_report(const worst *w, const char *isa, const char *wha
            (long long)w->compared, w->error, w->bound, 100.0 * w->share);
     if (!(w->share <= 1.0))
         fail_msg("%s: %s is off by %g, allowed %g", isa, what, w->error, w->bound);
+}
+
+/* --- every table --------------------------------------------------------------------------------
+ */
+enum { MAX_TABLES = 8 };
+
+typedef void (*check_fn)(const struct tl_kernels *kernels, uint64_t *seed, worst *w);
+
+static inline void check_tables(const char *what, check_fn check, int rounds) {
+    const struct tl_kernels *tables[MAX_TABLES];
+    int count = tl_kernels_available(tables, MAX_TABLES);
+    for (int i = 0; i < count; i++) {
+        worst w = {0};
+        uint64_t seed = 11;
+        for (int round = 0; round < rounds; round++) check(tables[i], &seed, &w);
+        worst_report(&w, tables[i]->name, what);
+    }
 }
 
 #endif

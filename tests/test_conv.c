@@ -4,7 +4,7 @@
 
 #include "compute/conv.h"
 
-enum { MAX_TABLES = 8, THREADS = 3 };
+enum { THREADS = 3 };
 
 typedef struct conv_case {
     tl_conv conv;

@@ -236,7 +236,7 @@ static void normalisation_follows_each_framework(void **state) {
         tl_preprocess p;
         float out[3];
         assert_ok(tl_preprocess_preset(table[i].preset, 1, 1, &p));
-        tl_preprocess_normalize(&p, &image, out);
+        tl_preprocess_normalize(ctx, &p, &image, out);
         for (int c = 0; c < 3; c++)
             assert_true(fabs((double)out[c] - table[i].expected[c]) <= 2e-5);
     }

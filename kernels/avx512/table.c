@@ -1,6 +1,13 @@
-/* The AVX-512 table. */
+/* The AVX-512 table. Kernels that every instruction set writes the same way, over its own vec.h,
+ * are compiled into it here. */
 #include "avx512/avx512.h"
-#include "ref/ref.h"
+#include "avx512/vec.h"
+#include "simd/elementwise.h"
+#include "simd/optimizer.h"
+#include "simd/picture.h"
+#include "simd/pool.h"
+#include "simd/softmax.h"
+#include "simd/sums.h"
 
 const struct tl_kernels tl_kernels_avx512 = {
     .name = "avx512",
@@ -10,16 +17,26 @@ const struct tl_kernels tl_kernels_avx512 = {
     .gemm_tile = tl_avx512_gemm_tile,
     .depthwise_row = tl_avx512_depthwise_row,
     .depthwise_grad = tl_avx512_depthwise_grad,
-    .act_forward = tl_ref_act_forward,
-    .act_backward = tl_ref_act_backward,
-    .add = tl_ref_add,
-    .mul = tl_ref_mul,
-    .mul_add = tl_ref_mul_add,
-    .scale_shift = tl_ref_scale_shift,
-    .moments = tl_ref_moments,
-    .moments_backward = tl_ref_moments_backward,
-    .affine3 = tl_ref_affine3,
-    .sgd = tl_ref_sgd,
-    .adam = tl_ref_adam,
-    .rmsprop = tl_ref_rmsprop,
+    .act_forward = simd_act_forward,
+    .act_backward = simd_act_backward,
+    .add = simd_add,
+    .mul = simd_mul,
+    .mul_add = simd_mul_add,
+    .scale_shift = simd_scale_shift,
+    .moments = simd_moments,
+    .moments_backward = simd_moments_backward,
+    .affine3 = simd_affine3,
+    .row_sums = simd_row_sums,
+    .max_pool = simd_max_pool,
+    .max_pool_backward = simd_max_pool_backward,
+    .avg_pool = simd_avg_pool,
+    .avg_pool_backward = simd_avg_pool_backward,
+    .softmax = simd_softmax,
+    .softmax_backward = simd_softmax_backward,
+    .resample_row = simd_resample_row,
+    .resample_column = simd_resample_column,
+    .normalize = simd_normalize,
+    .sgd = simd_sgd,
+    .adam = simd_adam,
+    .rmsprop = simd_rmsprop,
 };

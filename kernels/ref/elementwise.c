@@ -1,5 +1,6 @@
 /* Element-wise kernels and per-channel sums. Plain loops that a compiler vectorises: the
  * activation is a constant inside each of them, and the result may be the operand's own memory. */
+#include "for_act.h"
 #include "ref/ref.h"
 
 #include <math.h>
@@ -98,35 +99,6 @@ float tl_ref_act(tl_act act, float x) {
     return act_value(act, x);
 }
 
-/* Calls LOOP(constant) for the activation `act`. */
-#define FOR_ACT(act, LOOP)                                                                         \
-    switch (act) {                                                                                 \
-    case TL_ACT_NONE:                                                                              \
-        LOOP(TL_ACT_NONE);                                                                         \
-        break;                                                                                     \
-    case TL_ACT_RELU:                                                                              \
-        LOOP(TL_ACT_RELU);                                                                         \
-        break;                                                                                     \
-    case TL_ACT_RELU6:                                                                             \
-        LOOP(TL_ACT_RELU6);                                                                        \
-        break;                                                                                     \
-    case TL_ACT_SIGMOID:                                                                           \
-        LOOP(TL_ACT_SIGMOID);                                                                      \
-        break;                                                                                     \
-    case TL_ACT_SILU:                                                                              \
-        LOOP(TL_ACT_SILU);                                                                         \
-        break;                                                                                     \
-    case TL_ACT_HARD_SWISH:                                                                        \
-        LOOP(TL_ACT_HARD_SWISH);                                                                   \
-        break;                                                                                     \
-    case TL_ACT_HARD_SIGMOID:                                                                      \
-        LOOP(TL_ACT_HARD_SIGMOID);                                                                 \
-        break;                                                                                     \
-    case TL_ACT_GELU:                                                                              \
-        LOOP(TL_ACT_GELU);                                                                         \
-        break;                                                                                     \
-    }
-
 static ALWAYS_INLINE void forward_loop(tl_act act, const float *x, float *y, int64_t n) {
     EACH_BY_ITSELF
     for (int64_t i = 0; i < n; i++) y[i] = act_value(act, x[i]);
@@ -219,5 +191,12 @@ void tl_ref_affine3(const float *dy, const float *x, const float *a, const float
             float value = dy[i] * a[i] + x[i] * b[i] + d[i];
             dx[i] = add ? dx[i] + value : value;
         }
+    }
+}
+
+void tl_ref_row_sums(const float *x, int64_t x_step, double *sum, int64_t rows, int64_t c) {
+    for (int64_t r = 0; r < rows; r++, x += x_step) {
+        EACH_BY_ITSELF
+        for (int64_t i = 0; i < c; i++) sum[i] += (double)x[i];
     }
 }

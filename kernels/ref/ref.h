@@ -29,6 +29,28 @@ void tl_ref_moments_backward(const float *x, const float *dy, const float *cente
 void tl_ref_affine3(const float *dy, const float *x, const float *a, const float *b, const float *d,
                     bool add, float *dx, int64_t rows, int64_t c);
 
+void tl_ref_row_sums(const float *x, int64_t x_step, double *sum, int64_t rows, int64_t c);
+
+/* Pooling (pool.c). */
+void tl_ref_max_pool(const tl_pool_row *row, const float *x, float *y, uint8_t *winner);
+void tl_ref_max_pool_backward(const tl_pool_row *row, const uint8_t *winner, const float *dy,
+                              float *dx);
+void tl_ref_avg_pool(const tl_pool_row *row, const float *x, float *y);
+void tl_ref_avg_pool_backward(const tl_pool_row *row, const float *dy, float *dx);
+
+/* Softmax (softmax.c). */
+void tl_ref_softmax(const float *x, float *y, int64_t n);
+void tl_ref_softmax_backward(const float *y, const float *dy, bool add, float *dx, int64_t n);
+
+/* Pictures (picture.c). */
+void tl_ref_resample_pixel(const tl_resample_axis *axis, int i, const uint8_t *in, uint8_t *out);
+void tl_ref_resample_row(const tl_resample_axis *axis, const uint8_t *in, int in_pixels,
+                         uint8_t *out);
+void tl_ref_resample_column(const tl_resample_axis *axis, int i, const uint8_t *in, int64_t n,
+                            uint8_t *out);
+void tl_ref_normalize(const uint8_t *x, bool swap, const float mean[3], const float std[3],
+                      float *y, int64_t pixels);
+
 /* Optimisers (optimizer.c). */
 void tl_ref_sgd(const tl_update *u, float *w, const float *g, float *velocity, int64_t n);
 void tl_ref_adam(const tl_update *u, float *w, const float *g, float *m, float *v, int64_t n);

@@ -284,7 +284,8 @@ static tl_status use(tl_loader *loader, const slot *s, int64_t index, int64_t *r
         return s->reason ? tl_dataset_mark_bad(loader->dataset, index, s->reason) : TL_OK;
     const tl_preprocess *p = &loader->preprocess;
     const size_t size = (size_t)p->width * (size_t)p->height * 3;
-    tl_preprocess_normalize(p, &s->image, tl_tensor_f32(loader->inputs) + (size_t)*row * size);
+    tl_preprocess_normalize(loader->ctx, p, &s->image,
+                            tl_tensor_f32(loader->inputs) + (size_t)*row * size);
     loader->labels[*row] = loader->dataset->sample[index].label;
     loader->indices[*row] = index;
     ++*row;

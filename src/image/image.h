@@ -64,7 +64,8 @@ tl_status tl_preprocess_preset(const char *name, int width, int height, tl_prepr
 tl_status tl_preprocess_fit(tl_context *ctx, const tl_preprocess *p, const tl_image *in,
                             tl_image *out);
 /* Normalisation only: pixels to width*height*3 floats. */
-void tl_preprocess_normalize(const tl_preprocess *p, const tl_image *in, float *out);
+void tl_preprocess_normalize(tl_context *ctx, const tl_preprocess *p, const tl_image *in,
+                             float *out);
 /* Both. */
 tl_status tl_preprocess_apply(tl_context *ctx, const tl_preprocess *p, const tl_image *in,
                               float *out);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "image/window.h"
+#include "kernels.h"
 
 enum { MAX_INPUT = 8192 };
 
@@ -144,25 +145,17 @@ tl_status tl_preprocess_fit(tl_context *ctx, const tl_preprocess *p, const tl_im
 
 /* --- normalisation --------------------------------------------------------------------------- */
 
-void tl_preprocess_normalize(const tl_preprocess *p, const tl_image *in, float *out) {
-    float value[3][256];
-    for (int c = 0; c < 3; c++)
-        for (int v = 0; v < 256; v++) value[c][v] = ((float)v - p->mean[c]) / p->std[c];
-    const size_t count = (size_t)in->width * (size_t)in->height;
-    const unsigned char *from = in->pixels;
-    const int first = p->bgr ? 2 : 0, last = 2 - first;
-    for (size_t i = 0; i < count; i++, from += 3, out += 3) {
-        out[0] = value[0][from[first]];
-        out[1] = value[1][from[1]];
-        out[2] = value[2][from[last]];
-    }
+void tl_preprocess_normalize(tl_context *ctx, const tl_preprocess *p, const tl_image *in,
+                             float *out) {
+    tl_context_kernels(ctx)->normalize(in->pixels, p->bgr, p->mean, p->std, out,
+                                       (int64_t)in->width * in->height);
 }
 
 tl_status tl_preprocess_apply(tl_context *ctx, const tl_preprocess *p, const tl_image *in,
                               float *out) {
     tl_image fitted;
     TL_TRY(tl_preprocess_fit(ctx, p, in, &fitted));
-    tl_preprocess_normalize(p, &fitted, out);
+    tl_preprocess_normalize(ctx, p, &fitted, out);
     tl_image_free(ctx, &fitted);
     return TL_OK;
 }

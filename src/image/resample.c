@@ -11,17 +11,9 @@
 
 #include "image/image.h"
 #include "image/window.h"
+#include "kernels.h"
 
-enum { POINT = 22, CHANNELS = 3 };
-
-/* The weights of one axis for a range of output samples. */
-typedef struct taps {
-    int count;       /* output samples */
-    int width;       /* weights kept for each */
-    int *first;      /* [count] first input sample */
-    int *used;       /* [count] how many */
-    int32_t *weight; /* [count * width] */
-} taps;
+enum { CHANNELS = 3 };
 
 static double bilinear(double x) {
     x = fabs(x);
@@ -42,18 +34,19 @@ static int clamp(double value, int low, int high) {
 }
 
 static int32_t to_fixed(double weight) {
-    return (int32_t)(weight * (1 << POINT) + (weight < 0 ? -0.5 : 0.5));
+    return (int32_t)(weight * (1 << TL_RESAMPLE_POINT) + (weight < 0 ? -0.5 : 0.5));
 }
 
-static void free_taps(tl_context *ctx, taps *t) {
+static void free_taps(tl_context *ctx, tl_resample_axis *t) {
     tl_free(ctx, t->first);
     tl_free(ctx, t->used);
     tl_free(ctx, t->weight);
-    *t = (taps){0};
+    *t = (tl_resample_axis){0};
 }
 
-static tl_status alloc_taps(tl_context *ctx, int count, int width, taps *out) {
-    *out = (taps){.count = count, .width = width};
+static tl_status alloc_taps(tl_context *ctx, int count, int width, tl_resample_axis *out) {
+    width = (width + TL_RESAMPLE_ALIGN - 1) / TL_RESAMPLE_ALIGN * TL_RESAMPLE_ALIGN;
+    *out = (tl_resample_axis){.count = count, .width = width};
     out->first = tl_alloc_array(ctx, (size_t)count, sizeof *out->first);
     if (out->first) out->used = tl_alloc_array(ctx, (size_t)count, sizeof *out->used);
     if (out->used)
@@ -72,7 +65,7 @@ typedef struct axis {
 } axis;
 
 static tl_status make_taps(tl_context *ctx, const axis *a, tl_filter filter, bool antialias,
-                           taps *out) {
+                           tl_resample_axis *out) {
     double (*shape)(double) = filter == TL_FILTER_BICUBIC ? bicubic : bilinear;
     const double scale = (double)(a->end - a->begin) / a->full;
     const double stretch = antialias && scale > 1 ? scale : 1;
@@ -94,67 +87,34 @@ static tl_status make_taps(tl_context *ctx, const axis *a, tl_filter filter, boo
         }
         out->first[i] = first;
         out->used[i] = used;
-        for (int k = 0; k < used; k++)
-            out->weight[(size_t)i * (size_t)out->width + (size_t)k] =
-                to_fixed(total != 0 ? weight[k] / total : weight[k]);
+        int32_t *fixed = out->weight + (size_t)i * (size_t)out->width;
+        for (int k = 0; k < out->width; k++) {
+            const double share = k < used ? weight[k] : 0;
+            fixed[k] = to_fixed(total != 0 ? share / total : share);
+        }
     }
     tl_free(ctx, weight);
     return TL_OK;
 }
 
-static unsigned char to_byte(int32_t sum) {
-    int32_t value = sum >> POINT;
-    return (unsigned char)(value < 0 ? 0 : value > 255 ? 255 : value);
-}
-
-static void resample_row(const taps *t, const unsigned char *in, unsigned char *out) {
-    for (int i = 0; i < t->count; i++, out += CHANNELS) {
-        const unsigned char *p = in + (size_t)t->first[i] * CHANNELS;
-        const int32_t *weight = t->weight + (size_t)i * (size_t)t->width;
-        int32_t r = 1 << (POINT - 1), g = r, b = r;
-        for (int k = 0; k < t->used[i]; k++, p += CHANNELS) {
-            r += p[0] * weight[k];
-            g += p[1] * weight[k];
-            b += p[2] * weight[k];
-        }
-        out[0] = to_byte(r);
-        out[1] = to_byte(g);
-        out[2] = to_byte(b);
-    }
-}
-
-/* Output row i as the weighted sum of whole input rows; `sum` holds one row. Row 0 of `in` is the
- * picture's row `top`. */
-static void resample_column(const taps *t, int i, const unsigned char *in, int top, size_t stride,
-                            int32_t *restrict sum, unsigned char *restrict out) {
-    for (size_t x = 0; x < stride; x++) sum[x] = 1 << (POINT - 1);
-    for (int k = 0; k < t->used[i]; k++) {
-        const unsigned char *restrict row = in + (size_t)(t->first[i] - top + k) * stride;
-        const int32_t weight = t->weight[(size_t)i * (size_t)t->width + (size_t)k];
-        for (size_t x = 0; x < stride; x++) sum[x] += row[x] * weight;
-    }
-    for (size_t x = 0; x < stride; x++) out[x] = to_byte(sum[x]);
-}
-
 /* Both passes; the first one only over the rows that the second one reads. */
-static tl_status convolve(tl_context *ctx, const tl_image *in, const taps *across, const taps *down,
-                          tl_image *out) {
+static tl_status convolve(tl_context *ctx, const tl_image *in, const tl_resample_axis *across,
+                          const tl_resample_axis *down, tl_image *out) {
+    const struct tl_kernels *kernels = tl_context_kernels(ctx);
     const int last = down->count - 1;
     const int top = down->first[0], rows = down->first[last] + down->used[last] - top;
     const size_t stride = (size_t)out->width * CHANNELS;
     const size_t in_stride = (size_t)in->width * CHANNELS;
     unsigned char *middle = tl_alloc_array(ctx, (size_t)rows, stride);
-    int32_t *sum = middle ? tl_alloc_array(ctx, stride, sizeof *sum) : NULL;
-    if (sum) {
-        for (int y = 0; y < rows; y++)
-            resample_row(across, in->pixels + (size_t)(top + y) * in_stride,
-                         middle + (size_t)y * stride);
-        for (int y = 0; y < out->height; y++)
-            resample_column(down, y, middle, top, stride, sum, out->pixels + (size_t)y * stride);
-    }
+    TL_CHECK_MEMORY(middle);
+    for (int y = 0; y < rows; y++)
+        kernels->resample_row(across, in->pixels + (size_t)(top + y) * in_stride, in->width,
+                              middle + (size_t)y * stride);
+    for (int y = 0; y < out->height; y++)
+        kernels->resample_column(down, y, middle + (size_t)(down->first[y] - top) * stride,
+                                 (int64_t)stride, out->pixels + (size_t)y * stride);
     tl_free(ctx, middle);
-    tl_free(ctx, sum);
-    return sum ? TL_OK : TL_NO_MEMORY;
+    return TL_OK;
 }
 
 /* Input samples under the centres of the output samples. The position is summed up step by step,
@@ -217,7 +177,7 @@ tl_status tl_image_resample_window(tl_context *ctx, const tl_image *in, const fl
         return TL_OK;
     }
     if (filter == TL_FILTER_NEAREST) return pick_nearest(ctx, in, &across, &down, out);
-    taps x_taps, y_taps;
+    tl_resample_axis x_taps, y_taps;
     TL_TRY(make_taps(ctx, &across, filter, antialias, &x_taps));
     tl_status status = make_taps(ctx, &down, filter, antialias, &y_taps);
     if (status == TL_OK) {

@@ -15,44 +15,32 @@ static int64_t divisor_of(const tl_window *window, const tl_pool_span *span, boo
     return (end < limit ? end : limit) - span->start;
 }
 
-static float weight_of(const tl_pool_pixel *pixel) {
-    const tl_pool_attr *attr = pixel->call->attr;
+static float weight_of(const tl_pool_run *run) {
+    const tl_pool_attr *attr = run->call->attr;
     bool with_pad = attr->count_include_pad != 0;
-    int64_t area = divisor_of(&pixel->axis[0], &pixel->h, with_pad) *
-                   divisor_of(&pixel->axis[1], &pixel->w, with_pad);
+    int64_t area =
+        divisor_of(&run->axis[0], &run->h, with_pad) * divisor_of(&run->axis[1], &run->w, with_pad);
     return 1.0f / (float)area;
 }
 
-static void forward_pixel(const tl_pool_pixel *pixel) {
-    float sum[TL_POOL_BLOCK] = {0};
-    for (int64_t h = pixel->h.begin; h < pixel->h.end; h++) {
-        for (int64_t w = pixel->w.begin; w < pixel->w.end; w++) {
-            const float *x = pixel->call->in[0].data + tl_pool_in_offset(pixel, h, w);
-            for (int64_t i = 0; i < pixel->channels; i++) sum[i] += x[i];
-        }
-    }
-    float weight = weight_of(pixel);
-    float *y = pixel->call->out.data + pixel->out;
-    for (int64_t i = 0; i < pixel->channels; i++) y[i] = sum[i] * weight;
+static void forward_run(tl_pool_run *run) {
+    run->row.weight = weight_of(run);
+    run->kernels->avg_pool(&run->row, run->call->in[0].data + run->in,
+                           run->call->out.data + run->out);
 }
 
 static void forward(const tl_op_call *call) {
-    tl_pool_forward(call, forward_pixel);
+    tl_pool_forward(call, forward_run);
 }
 
-static void backward_pixel(const tl_pool_pixel *pixel) {
-    const float *dy = pixel->call->grad_out + pixel->out;
-    float weight = weight_of(pixel);
-    for (int64_t h = pixel->h.begin; h < pixel->h.end; h++) {
-        for (int64_t w = pixel->w.begin; w < pixel->w.end; w++) {
-            float *dx = pixel->call->grad_in[0] + tl_pool_in_offset(pixel, h, w);
-            for (int64_t i = 0; i < pixel->channels; i++) dx[i] += dy[i] * weight;
-        }
-    }
+static void backward_run(tl_pool_run *run) {
+    run->row.weight = weight_of(run);
+    run->kernels->avg_pool_backward(&run->row, run->call->grad_out + run->out,
+                                    run->call->grad_in[0] + run->in);
 }
 
 static void backward(const tl_op_call *call) {
-    if (call->grad_in[0]) tl_pool_backward(call, backward_pixel);
+    if (call->grad_in[0]) tl_pool_backward(call, backward_run);
 }
 
 const tl_op tl_op_avg_pool = {.name = "avg_pool",

@@ -1,12 +1,14 @@
 /* Average and maximum over all of a picture: [N, H, W, C] to [N, C]. */
 #include <string.h>
 
+#include "kernels.h"
 #include "layer/ops.h"
 
 enum { BLOCK = 64 }; /* channels at a time */
 
 typedef struct global_job {
     const tl_op_call *call;
+    const struct tl_kernels *kernels;
     int64_t pixels, channels, blocks;
 } global_job;
 
@@ -27,7 +29,8 @@ static tl_status infer(const char *op, const tl_shape *in, tl_op_shapes *out) {
 static void run(const tl_op_call *call, tl_task_fn fn) {
     const tl_shape *in = &call->in[0].shape;
     int64_t channels = in->dim[3], blocks = (channels + BLOCK - 1) / BLOCK;
-    global_job job = {call, in->dim[1] * in->dim[2], channels, blocks};
+    global_job job = {call, tl_context_kernels(call->ctx), in->dim[1] * in->dim[2], channels,
+                      blocks};
     tl_parallel(call->ctx, in->dim[0] * blocks, fn, &job);
 }
 
@@ -53,8 +56,7 @@ static void avg_forward_task(void *arg, int64_t begin, int64_t end) {
         global_block block = block_at(job, index);
         const float *x = job->call->in[0].data + block.in;
         double sum[BLOCK] = {0};
-        for (int64_t p = 0; p < job->pixels; p++, x += job->channels)
-            for (int64_t i = 0; i < block.count; i++) sum[i] += (double)x[i];
+        job->kernels->row_sums(x, job->channels, sum, job->pixels, block.count);
         float *y = job->call->out.data + block.out;
         for (int64_t i = 0; i < block.count; i++) y[i] = (float)(sum[i] / (double)job->pixels);
     }
@@ -68,9 +70,14 @@ static void avg_backward_task(void *arg, int64_t begin, int64_t end) {
         global_block block = block_at(job, index);
         const float *dy = job->call->grad_out + block.out;
         float *dx = job->call->grad_in[0] + block.in;
-        for (int64_t p = 0; p < job->pixels; p++, dx += job->channels)
-            for (int64_t i = 0; i < block.count; i++)
-                dx[i] = add ? dx[i] + dy[i] * weight : dy[i] * weight;
+        float share[BLOCK];
+        for (int64_t i = 0; i < block.count; i++) share[i] = dy[i] * weight;
+        for (int64_t p = 0; p < job->pixels; p++, dx += job->channels) {
+            if (add)
+                job->kernels->add(dx, share, dx, block.count);
+            else
+                memcpy(dx, share, (size_t)block.count * sizeof(float));
+        }
     }
 }
 

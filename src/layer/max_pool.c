@@ -1,6 +1,4 @@
 /* Maximum over windows. The first of equal values wins, as in PyTorch; NaN wins over all. */
-#include <string.h>
-
 #include "layer/ops.h"
 #include "layer/pool.h"
 
@@ -21,65 +19,25 @@ static void memory(const tl_op_call *call, tl_op_memory *out) {
     out->saved = (size_t)tl_shape_count(&call->out.shape);
 }
 
-/* Takes into `best` what is larger in x, and notes the place. */
-static void compete(const float *x, int32_t place, float *best, int32_t *winner, int64_t count) {
-    for (int64_t i = 0; i < count; i++) {
-        bool wins = (x[i] > best[i]) | (x[i] != x[i]);
-        best[i] = wins ? x[i] : best[i];
-        winner[i] = wins ? place : winner[i];
-    }
-}
-
-/* Counted over the whole window, padding included. */
-static int32_t place_of(const tl_pool_pixel *pixel, int64_t h, int64_t w) {
-    return (int32_t)((h - pixel->h.start) * pixel->axis[1].kernel + w - pixel->w.start);
-}
-
-static void forward_pixel(const tl_pool_pixel *pixel) {
-    const tl_op_call *call = pixel->call;
-    const float *x = call->in[0].data;
-    float best[TL_POOL_BLOCK];
-    int32_t winner[TL_POOL_BLOCK];
-    memcpy(best, x + tl_pool_in_offset(pixel, pixel->h.begin, pixel->w.begin),
-           (size_t)pixel->channels * sizeof(float));
-    int32_t first = place_of(pixel, pixel->h.begin, pixel->w.begin);
-    for (int64_t i = 0; i < pixel->channels; i++) winner[i] = first;
-    for (int64_t h = pixel->h.begin; h < pixel->h.end; h++) {
-        for (int64_t w = pixel->w.begin; w < pixel->w.end; w++) {
-            int32_t place = place_of(pixel, h, w);
-            compete(x + tl_pool_in_offset(pixel, h, w), place, best, winner, pixel->channels);
-        }
-    }
-    memcpy(call->out.data + pixel->out, best, (size_t)pixel->channels * sizeof(float));
-    if (!call->backward_follows) return;
-    uint8_t *saved = (uint8_t *)call->saved + pixel->out;
-    for (int64_t i = 0; i < pixel->channels; i++) saved[i] = (uint8_t)winner[i];
+static void forward_run(tl_pool_run *run) {
+    const tl_op_call *call = run->call;
+    uint8_t *winner = call->backward_follows ? (uint8_t *)call->saved + run->out : NULL;
+    run->kernels->max_pool(&run->row, call->in[0].data + run->in, call->out.data + run->out,
+                           winner);
 }
 
 static void forward(const tl_op_call *call) {
-    tl_pool_forward(call, forward_pixel);
+    tl_pool_forward(call, forward_run);
 }
 
-/* Every place takes its share, most of it 0: this vectorises, where going from each winner to its
- * place does not. */
-static void backward_pixel(const tl_pool_pixel *pixel) {
-    const tl_op_call *call = pixel->call;
-    const uint8_t *saved = (const uint8_t *)call->saved + pixel->out;
-    const float *dy = call->grad_out + pixel->out;
-    int32_t winner[TL_POOL_BLOCK];
-    for (int64_t i = 0; i < pixel->channels; i++) winner[i] = saved[i];
-    for (int64_t h = pixel->h.begin; h < pixel->h.end; h++) {
-        for (int64_t w = pixel->w.begin; w < pixel->w.end; w++) {
-            int32_t place = place_of(pixel, h, w);
-            float *dx = call->grad_in[0] + tl_pool_in_offset(pixel, h, w);
-            for (int64_t i = 0; i < pixel->channels; i++)
-                dx[i] += (float)(winner[i] == place) * dy[i];
-        }
-    }
+static void backward_run(tl_pool_run *run) {
+    const tl_op_call *call = run->call;
+    run->kernels->max_pool_backward(&run->row, (const uint8_t *)call->saved + run->out,
+                                    call->grad_out + run->out, call->grad_in[0] + run->in);
 }
 
 static void backward(const tl_op_call *call) {
-    if (call->grad_in[0]) tl_pool_backward(call, backward_pixel);
+    if (call->grad_in[0]) tl_pool_backward(call, backward_run);
 }
 
 const tl_op tl_op_max_pool = {.name = "max_pool",

@@ -66,8 +66,11 @@ tl_status tl_pool_infer(const char *op, const tl_pool_attr *attr, const tl_shape
 /* --- walking -----------------------------------------------------------------------------------
  */
 
+enum { BLOCK = 64 }; /* channels at a time */
+
 typedef struct pool_job {
     const tl_op_call *call;
+    const struct tl_kernels *kernels;
     tl_window axis[2];
     int64_t channels, blocks;
     tl_pool_fn fn;
@@ -76,8 +79,9 @@ typedef struct pool_job {
 static pool_job make_job(const tl_op_call *call, tl_pool_fn fn) {
     int64_t channels = call->out.shape.dim[3];
     pool_job job = {.call = call,
+                    .kernels = tl_context_kernels(call->ctx),
                     .channels = channels,
-                    .blocks = (channels + TL_POOL_BLOCK - 1) / TL_POOL_BLOCK,
+                    .blocks = (channels + BLOCK - 1) / BLOCK,
                     .fn = fn};
     for (int i = 0; i < 2; i++) {
         tl_status status = infer_axis("pool", call->attr, &call->in[0].shape, i, &job.axis[i]);
@@ -93,25 +97,48 @@ static tl_pool_span span_of(const tl_window *window, int64_t index) {
     return (tl_pool_span){start, start > 0 ? start : 0, end < window->in ? end : window->in};
 }
 
-int64_t tl_pool_in_offset(const tl_pool_pixel *pixel, int64_t h, int64_t w) {
-    const tl_shape *in = &pixel->call->in[0].shape;
-    return pixel->in_sample + (h * in->dim[2] + w) * in->dim[3];
+/* Pixels from `column` on whose windows lie inside the input as a whole; at least one pixel in any
+ * case. */
+static int64_t run_length(const tl_window *window, int64_t column) {
+    int64_t left = column * window->stride - window->before;
+    int64_t fitting = window->in - window->kernel - left;
+    if (left < 0 || fitting < 0) return 1;
+    int64_t count = fitting / window->stride + 1;
+    return count < window->out - column ? count : window->out - column;
+}
+
+/* What does not change along an output row. */
+static tl_pool_run make_run(const pool_job *job, int64_t row, int64_t block) {
+    int64_t channels = job->channels, left = channels - block * BLOCK;
+    return (tl_pool_run){.call = job->call,
+                         .kernels = job->kernels,
+                         .axis = job->axis,
+                         .h = span_of(&job->axis[0], row % job->axis[0].out),
+                         .row = {.x_step = job->axis[1].stride * channels,
+                                 .x_row = job->axis[1].in * channels,
+                                 .x_tap = channels,
+                                 .y_step = channels,
+                                 .c = left < BLOCK ? left : BLOCK,
+                                 .place_row = job->axis[1].kernel}};
 }
 
 /* The pixels of one output row in one block of channels. */
 static void walk_row(const pool_job *job, int64_t row, int64_t block) {
-    int64_t sample = row / job->axis[0].out, first = block * TL_POOL_BLOCK;
-    int64_t left = job->channels - first;
-    tl_pool_pixel pixel = {.call = job->call,
-                           .axis = job->axis,
-                           .h = span_of(&job->axis[0], row % job->axis[0].out),
-                           .in_sample =
-                               sample * job->axis[0].in * job->axis[1].in * job->channels + first,
-                           .channels = left < TL_POOL_BLOCK ? left : TL_POOL_BLOCK};
-    for (int64_t column = 0; column < job->axis[1].out; column++) {
-        pixel.w = span_of(&job->axis[1], column);
-        pixel.out = (row * job->axis[1].out + column) * job->channels + first;
-        job->fn(&pixel);
+    const tl_window *axis = job->axis;
+    tl_pool_run run = make_run(job, row, block);
+    run.row.kh = (int)(run.h.end - run.h.begin);
+    int64_t first = block * BLOCK;
+    int64_t in_row = row / axis[0].out * axis[0].in + run.h.begin;
+    for (int64_t column = 0; column < axis[1].out; column += run.row.pixels) {
+        run.w = span_of(&axis[1], column);
+        run.row.kw = (int)(run.w.end - run.w.begin);
+        run.row.pixels = run_length(&axis[1], column);
+        /* Places are counted over the whole window, padding included. */
+        run.row.first_place =
+            (int)((run.h.begin - run.h.start) * axis[1].kernel + run.w.begin - run.w.start);
+        run.in = (in_row * axis[1].in + run.w.begin) * job->channels + first;
+        run.out = (row * axis[1].out + column) * job->channels + first;
+        job->fn(&run);
     }
 }
 
@@ -127,8 +154,8 @@ void tl_pool_forward(const tl_op_call *call, tl_pool_fn fn) {
 }
 
 static void zero_block(const pool_job *job, int64_t sample, int64_t block) {
-    int64_t first = block * TL_POOL_BLOCK, left = job->channels - first;
-    int64_t count = left < TL_POOL_BLOCK ? left : TL_POOL_BLOCK;
+    int64_t first = block * BLOCK, left = job->channels - first;
+    int64_t count = left < BLOCK ? left : BLOCK;
     int64_t pixels = job->axis[0].in * job->axis[1].in;
     float *to = job->call->grad_in[0] + sample * pixels * job->channels + first;
     for (int64_t i = 0; i < pixels; i++, to += job->channels)

@@ -2,6 +2,7 @@
 #ifndef TL_LAYER_POOL_H
 #define TL_LAYER_POOL_H
 
+#include "kernels.h"
 #include "layer/op.h"
 #include "layer/window.h"
 
@@ -24,25 +25,22 @@ typedef struct tl_pool_span {
     int64_t begin, end; /* inside the input */
 } tl_pool_span;
 
-/* One output pixel, some of its channels. */
-typedef struct tl_pool_pixel {
+/* Neighbouring output pixels whose windows have the same places in the input, some of their
+ * channels. */
+typedef struct tl_pool_run {
     const tl_op_call *call;
+    const struct tl_kernels *kernels;
     const tl_window *axis; /* [2]: height, width */
-    tl_pool_span h, w;
-    int64_t in_sample; /* offset of the sample in the input, at the first of the channels */
-    int64_t out;       /* offset of the pixel in the output, likewise */
-    int64_t channels;  /* at most TL_POOL_BLOCK */
-} tl_pool_pixel;
-enum { TL_POOL_BLOCK = 64 };
+    tl_pool_span h, w;     /* of the first pixel */
+    int64_t in, out;       /* offsets of the first place in the input, of the pixel in the output */
+    tl_pool_row row;       /* for the kernels; all but weight */
+} tl_pool_run;
 
-/* Offset in the input of the pixel's channels at a place of its window. */
-int64_t tl_pool_in_offset(const tl_pool_pixel *pixel, int64_t h, int64_t w);
-
-typedef void (*tl_pool_fn)(const tl_pool_pixel *pixel);
-/* Calls fn for every block of every output pixel, in any order. */
+typedef void (*tl_pool_fn)(tl_pool_run *run);
+/* Calls fn for every block of channels of every output pixel, in any order. */
 void tl_pool_forward(const tl_op_call *call, tl_pool_fn fn);
-/* Zeroes grad_in[0] unless it is added to, then calls fn for every block of every output pixel;
- * those that share input elements one after the other, in order. */
+/* Zeroes grad_in[0] unless it is added to, then calls fn as above;
+ * runs that share input elements one after the other, in order. */
 void tl_pool_backward(const tl_op_call *call, tl_pool_fn fn);
 
 #endif

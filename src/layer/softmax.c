@@ -1,10 +1,9 @@
 /* Softmax over the channels (the last dimension). */
-#include <math.h>
-
 #include "layer/loop.h"
 #include "layer/ops.h"
 
 typedef struct softmax_job {
+    const struct tl_kernels *kernels;
     const float *x, *grad_out; /* forward; backward */
     float *y, *grad_in;
     int64_t channels;
@@ -18,53 +17,34 @@ static tl_status infer(const void *attr, int input_count, const tl_shape *in, tl
     return TL_OK;
 }
 
-/* The largest value is subtracted first, so that exp() cannot overflow. */
-static void forward_row(const float *x, float *y, int64_t channels) {
-    float largest = x[0];
-    for (int64_t i = 1; i < channels; i++) largest = x[i] > largest ? x[i] : largest;
-    double sum = 0;
-    for (int64_t i = 0; i < channels; i++) {
-        y[i] = expf(x[i] - largest);
-        sum += (double)y[i];
-    }
-    float scale = (float)(1.0 / sum);
-    for (int64_t i = 0; i < channels; i++) y[i] *= scale;
-}
-
 static void forward_task(void *arg, int64_t begin, int64_t end) {
     const softmax_job *job = arg;
     for (int64_t row = begin; row < end; row++)
-        forward_row(job->x + row * job->channels, job->y + row * job->channels, job->channels);
+        job->kernels->softmax(job->x + row * job->channels, job->y + row * job->channels,
+                              job->channels);
 }
 
 static void forward(const tl_op_call *call) {
-    softmax_job job = {.x = call->in[0].data,
+    softmax_job job = {.kernels = tl_context_kernels(call->ctx),
+                       .x = call->in[0].data,
                        .y = call->out.data,
                        .channels = tl_shape_channels(&call->out.shape)};
     tl_parallel(call->ctx, tl_shape_rows(&call->out.shape), forward_task, &job);
 }
 
-/* dx = y (dy - sum of dy y). */
-static void backward_row(const softmax_job *job, int64_t row) {
-    int64_t first = row * job->channels;
-    const float *y = job->y + first, *dy = job->grad_out + first;
-    float *dx = job->grad_in + first;
-    double dot = 0;
-    for (int64_t i = 0; i < job->channels; i++) dot += (double)dy[i] * (double)y[i];
-    for (int64_t i = 0; i < job->channels; i++) {
-        float value = y[i] * (dy[i] - (float)dot);
-        dx[i] = job->add ? dx[i] + value : value;
-    }
-}
-
 static void backward_task(void *arg, int64_t begin, int64_t end) {
     const softmax_job *job = arg;
-    for (int64_t row = begin; row < end; row++) backward_row(job, row);
+    for (int64_t row = begin; row < end; row++) {
+        int64_t first = row * job->channels;
+        job->kernels->softmax_backward(job->y + first, job->grad_out + first, job->add,
+                                       job->grad_in + first, job->channels);
+    }
 }
 
 static void backward(const tl_op_call *call) {
     if (!call->grad_in[0]) return;
-    softmax_job job = {.y = call->out.data,
+    softmax_job job = {.kernels = tl_context_kernels(call->ctx),
+                       .y = call->out.data,
                        .grad_out = call->grad_out,
                        .grad_in = call->grad_in[0],
                        .channels = tl_shape_channels(&call->out.shape),

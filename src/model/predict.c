@@ -30,7 +30,7 @@ static tl_status run_fitted(const tl_model *model, const unsigned char *pixels, 
     size_t count = (size_t)tl_shape_count(&model->graph->node[0].shape);
     float *input = tl_alloc_array(model->ctx, count, sizeof *input);
     TL_CHECK_MEMORY(input);
-    tl_preprocess_normalize(p, &image, input);
+    tl_preprocess_normalize(model->ctx, p, &image, input);
     tl_status status = tl_model_borrow_plan(model, to, 1, NULL, out);
     if (status == TL_OK) {
         status = tl_plan_forward(*out, input, 1, 0, false);

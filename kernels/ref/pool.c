@@ -1,0 +1,69 @@
+/* Reference pooling: one output pixel after the other, its channels in the innermost loop. */
+#include "ref/ref.h"
+
+#include <string.h>
+
+static int place_of(const tl_pool_row *row, int i, int j) {
+    return row->first_place + i * row->place_row + j;
+}
+
+/* Takes into `best` what is larger in x, and notes the place. */
+static void compete(const float *x, int place, float *best, uint8_t *winner, int64_t c) {
+    for (int64_t k = 0; k < c; k++) {
+        bool wins = (x[k] > best[k]) | (x[k] != x[k]);
+        best[k] = wins ? x[k] : best[k];
+        if (winner) winner[k] = wins ? (uint8_t)place : winner[k];
+    }
+}
+
+void tl_ref_max_pool(const tl_pool_row *row, const float *x, float *y, uint8_t *winner) {
+    for (int64_t p = 0; p < row->pixels; p++, x += row->x_step, y += row->y_step) {
+        memcpy(y, x, (size_t)row->c * sizeof(float));
+        if (winner) memset(winner, row->first_place, (size_t)row->c);
+        for (int i = 0; i < row->kh; i++)
+            for (int j = 0; j < row->kw; j++)
+                compete(x + i * row->x_row + j * row->x_tap, place_of(row, i, j), y, winner,
+                        row->c);
+        if (winner) winner += row->y_step;
+    }
+}
+
+void tl_ref_max_pool_backward(const tl_pool_row *row, const uint8_t *winner, const float *dy,
+                              float *dx) {
+    for (int64_t p = 0; p < row->pixels; p++) {
+        for (int i = 0; i < row->kh; i++) {
+            for (int j = 0; j < row->kw; j++) {
+                float *to = dx + i * row->x_row + j * row->x_tap;
+                for (int64_t k = 0; k < row->c; k++)
+                    to[k] += winner[k] == place_of(row, i, j) ? dy[k] : 0.0f;
+            }
+        }
+        winner += row->y_step;
+        dy += row->y_step;
+        dx += row->x_step;
+    }
+}
+
+void tl_ref_avg_pool(const tl_pool_row *row, const float *x, float *y) {
+    for (int64_t p = 0; p < row->pixels; p++, x += row->x_step, y += row->y_step) {
+        memset(y, 0, (size_t)row->c * sizeof(float));
+        for (int i = 0; i < row->kh; i++) {
+            for (int j = 0; j < row->kw; j++) {
+                const float *from = x + i * row->x_row + j * row->x_tap;
+                for (int64_t k = 0; k < row->c; k++) y[k] += from[k];
+            }
+        }
+        for (int64_t k = 0; k < row->c; k++) y[k] *= row->weight;
+    }
+}
+
+void tl_ref_avg_pool_backward(const tl_pool_row *row, const float *dy, float *dx) {
+    for (int64_t p = 0; p < row->pixels; p++, dx += row->x_step, dy += row->y_step) {
+        for (int i = 0; i < row->kh; i++) {
+            for (int j = 0; j < row->kw; j++) {
+                float *to = dx + i * row->x_row + j * row->x_tap;
+                for (int64_t k = 0; k < row->c; k++) to[k] += dy[k] * row->weight;
+            }
+        }
+    }
+}

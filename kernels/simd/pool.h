@@ -1,0 +1,102 @@
+/* Pooling for whichever vec.h was included before: channels run along the vector. */
+#ifndef TL_KERNELS_SIMD_POOL_H
+#define TL_KERNELS_SIMD_POOL_H
+
+#include "simd/each.h"
+
+/* Whether x takes the place of the best so far. A NaN, once there, stays. */
+SIMD_INLINE vec_test beats(vec x, vec best) {
+    return vec_either(vec_greater(x, best), vec_is_nan(x));
+}
+
+/* The largest of one window, its place in *place. */
+SIMD_INLINE vec largest_of(const tl_pool_row *p, const float *x, vec_mask mask, const bool places,
+                           vec *place) {
+    vec best = vec_load_first(x, mask), winner = vec_set((float)p->first_place);
+    for (int i = 0; i < p->kh; i++) {
+        const float *from = x + i * p->x_row;
+        for (int j = 0; j < p->kw; j++, from += p->x_tap) {
+            vec value = vec_load_first(from, mask);
+            vec_test wins = beats(value, best);
+            best = vec_pick(wins, value, best);
+            if (places) {
+                float here = (float)(p->first_place + i * p->place_row + j);
+                winner = vec_pick(wins, vec_set(here), winner);
+            }
+        }
+    }
+    *place = winner;
+    return best;
+}
+
+static void simd_max_pool(const tl_pool_row *p, const float *x, float *y, uint8_t *winner) {
+    for (int64_t pixel = 0; pixel < p->pixels; pixel++, x += p->x_step, y += p->y_step) {
+        for (int64_t channel = 0; channel < p->c; channel += VEC) {
+            vec_mask mask = vec_first(p->c - channel);
+            vec place;
+            if (winner) {
+                vec_store_first(y + channel, mask, largest_of(p, x + channel, mask, true, &place));
+                ivec_store_bytes(winner + pixel * p->y_step + channel, p->c - channel,
+                                 ivec_of_floats(place));
+            } else {
+                vec_store_first(y + channel, mask, largest_of(p, x + channel, mask, false, &place));
+            }
+        }
+    }
+}
+
+/* Every place takes its share, most of it 0, rather than each winner going to its place. */
+SIMD_INLINE void share_out(const tl_pool_row *p, vec place, vec dy, float *dx, vec_mask mask) {
+    for (int i = 0; i < p->kh; i++) {
+        float *to = dx + i * p->x_row;
+        for (int j = 0; j < p->kw; j++, to += p->x_tap) {
+            vec here = vec_set((float)(p->first_place + i * p->place_row + j));
+            vec share = vec_pick(vec_equal(place, here), dy, vec_set(0.0f));
+            vec_put(to, mask, true, share);
+        }
+    }
+}
+
+static void simd_max_pool_backward(const tl_pool_row *p, const uint8_t *winner, const float *dy,
+                                   float *dx) {
+    for (int64_t pixel = 0; pixel < p->pixels; pixel++, dx += p->x_step) {
+        for (int64_t channel = 0; channel < p->c; channel += VEC) {
+            int64_t at = pixel * p->y_step + channel;
+            vec_mask mask = vec_first(p->c - channel);
+            vec place = vec_of_ints(ivec_bytes(winner + at, p->c - channel));
+            share_out(p, place, vec_load_first(dy + at, mask), dx + channel, mask);
+        }
+    }
+}
+
+static void simd_avg_pool(const tl_pool_row *p, const float *x, float *y) {
+    const vec weight = vec_set(p->weight);
+    for (int64_t pixel = 0; pixel < p->pixels; pixel++, x += p->x_step, y += p->y_step) {
+        for (int64_t channel = 0; channel < p->c; channel += VEC) {
+            vec_mask mask = vec_first(p->c - channel);
+            vec sum = vec_set(0.0f);
+            for (int i = 0; i < p->kh; i++) {
+                const float *from = x + i * p->x_row + channel;
+                for (int j = 0; j < p->kw; j++, from += p->x_tap)
+                    sum = vec_add(sum, vec_load_first(from, mask));
+            }
+            vec_store_first(y + channel, mask, vec_mul(sum, weight));
+        }
+    }
+}
+
+static void simd_avg_pool_backward(const tl_pool_row *p, const float *dy, float *dx) {
+    const vec weight = vec_set(p->weight);
+    for (int64_t pixel = 0; pixel < p->pixels; pixel++, dx += p->x_step, dy += p->y_step) {
+        for (int64_t channel = 0; channel < p->c; channel += VEC) {
+            vec_mask mask = vec_first(p->c - channel);
+            vec share = vec_mul(vec_load_first(dy + channel, mask), weight);
+            for (int i = 0; i < p->kh; i++) {
+                float *to = dx + i * p->x_row + channel;
+                for (int j = 0; j < p->kw; j++, to += p->x_tap) vec_put(to, mask, true, share);
+            }
+        }
+    }
+}
+
+#endif

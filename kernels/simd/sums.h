@@ -1,0 +1,89 @@
+/* Sums over rows for each channel, in float64, for whichever vec.h was included before. A channel's
+ * terms are added in the order of the rows, as in the reference. */
+#ifndef TL_KERNELS_SIMD_SUMS_H
+#define TL_KERNELS_SIMD_SUMS_H
+
+#include "simd/each.h"
+
+enum {
+    SUM_VECS = VEC == 16 ? 4 : 2, /* vectors of channels whose two sums fit into the registers */
+    SUM_FLOATS = 4096             /* of a block of rows, which stays in the first-level cache while
+                                     its channels are walked */
+};
+
+/* What is summed: x and (x - center)^2, or dy and dy (x - center). */
+typedef struct row_sums {
+    const float *x, *dy; /* dy NULL: the former */
+    const float *center; /* NULL: 0 */
+    double *first, *second;
+    int64_t c;
+} row_sums;
+
+/* Rows [begin, end) of `vecs` vectors of channels. */
+SIMD_INLINE void sum_block(const row_sums *s, const bool gradient, const bool centered,
+                           int64_t begin, int64_t end, int64_t channel, const int vecs,
+                           vec_mask mask) {
+    vec_wide first[SUM_VECS], second[SUM_VECS], center[SUM_VECS];
+#pragma GCC unroll 4
+    for (int j = 0; j < vecs; j++) {
+        int64_t at = channel + j * VEC;
+        first[j] = wide_load(s->first + at, mask);
+        second[j] = wide_load(s->second + at, mask);
+        center[j] = centered ? wide_floats(s->center + at, mask) : wide_zero();
+    }
+    for (int64_t row = begin; row < end; row++) {
+#pragma GCC unroll 4
+        for (int j = 0; j < vecs; j++) {
+            int64_t at = row * s->c + channel + j * VEC;
+            vec_wide x = wide_floats(s->x + at, mask);
+            vec_wide offset = centered ? wide_sub(x, center[j]) : x;
+            vec_wide term = gradient ? wide_floats(s->dy + at, mask) : x;
+            first[j] = wide_add(first[j], term);
+            second[j] = wide_fma(gradient ? term : offset, offset, second[j]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < vecs; j++) {
+        wide_store(s->first + channel + j * VEC, mask, first[j]);
+        wide_store(s->second + channel + j * VEC, mask, second[j]);
+    }
+}
+
+SIMD_INLINE void sum_rows_of(const row_sums *s, const bool gradient, const bool centered,
+                             int64_t rows) {
+    int64_t step = SUM_FLOATS / s->c > 4 ? SUM_FLOATS / s->c : 4;
+    for (int64_t begin = 0; begin < rows; begin += step) {
+        int64_t end = begin + step < rows ? begin + step : rows, channel = 0;
+        for (; channel + SUM_VECS * VEC <= s->c; channel += SUM_VECS * VEC)
+            sum_block(s, gradient, centered, begin, end, channel, SUM_VECS, vec_all());
+        for (; channel < s->c; channel += VEC)
+            sum_block(s, gradient, centered, begin, end, channel, 1, vec_first(s->c - channel));
+    }
+}
+
+static void simd_moments(const float *x, const float *center, double *sum, double *sum2,
+                         int64_t rows, int64_t c) {
+    row_sums s = {.x = x, .center = center, .first = sum, .second = sum2, .c = c};
+    if (center)
+        sum_rows_of(&s, false, true, rows);
+    else
+        sum_rows_of(&s, false, false, rows);
+}
+
+static void simd_moments_backward(const float *x, const float *dy, const float *center,
+                                  double *sum_dy, double *sum_dy_x, int64_t rows, int64_t c) {
+    row_sums s = {.x = x, .dy = dy, .center = center, .first = sum_dy, .second = sum_dy_x, .c = c};
+    sum_rows_of(&s, true, true, rows);
+}
+
+static void simd_row_sums(const float *x, int64_t x_step, double *sum, int64_t rows, int64_t c) {
+    for (int64_t channel = 0; channel < c; channel += VEC) {
+        vec_mask mask = vec_first(c - channel);
+        vec_wide total = wide_load(sum + channel, mask);
+        for (int64_t row = 0; row < rows; row++)
+            total = wide_add(total, wide_floats(x + row * x_step + channel, mask));
+        wide_store(sum + channel, mask, total);
+    }
+}
+
+#endif
