@@ -616,6 +616,26 @@ static void test_bit_flips_never_crash(void **state) {
     free_saved(&s);
 }
 
+/* What verify promises: no bit of a copy can change unnoticed. Left out is what carries no meaning:
+ * the header's padding (a space that becomes a tab, say). */
+static void test_no_bit_flip_verifies(void **state) {
+    (void)state;
+    saved s = save_small();
+    size_t header = 0;
+    for (size_t i = 0; i < 8; i++) header |= (size_t)s.bytes[i] << 8 * i;
+    for (size_t bit = 0; bit < s.size * 8; bit += bit < (8 + header) * 8 ? 7 : 61) {
+        tl_model *copy = NULL;
+        if (bit / 8 >= 8 && bit / 8 < 8 + header && s.bytes[bit / 8] == ' ') continue;
+        s.bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
+        tl_status status = tl_model_load_memory(s.ctx, s.bytes, s.size, &copy);
+        if (status == TL_OK) status = tl_model_verify(copy, NULL);
+        if (status == TL_OK) fail_msg("bit %zu of byte %zu changed unnoticed", bit % 8, bit / 8);
+        s.bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
+        tl_model_free(copy);
+    }
+    free_saved(&s);
+}
+
 /* A saved model whose metadata is edited: the text of `key` is replaced (NULL: removed), tensors
  * may be edited through `change`. Written anew as a correct safetensors file. */
 static tl_status load_edited(const saved *s, const char *key, const char *value,
@@ -973,6 +993,7 @@ int main(void) {
         cmocka_unit_test(test_a_changed_copy_does_not_verify),
         cmocka_unit_test(test_every_truncation_is_refused),
         cmocka_unit_test(test_bit_flips_never_crash),
+        cmocka_unit_test(test_no_bit_flip_verifies),
         cmocka_unit_test(test_named_bad_models),
         cmocka_unit_test(test_loading_by_name),
         cmocka_unit_test(test_description),

@@ -53,8 +53,9 @@ TL_API tl_status tl_model_save(const tl_model *model, const char *path);
 TL_API void tl_model_free(tl_model *model); /* NULL is allowed */
 
 /* Runs the golden inputs stored in a saved model and compares the answers with those recorded
- * when it was saved. *max_error (may be NULL) gets the largest difference of a probability.
- * Errors: NOT_FOUND (no golden vectors inside), CORRUPT (an answer differs by more than 1e-3). */
+ * when it was saved, then the checksum of all that was written. *max_error (may be NULL) gets the
+ * largest difference of a probability. Errors: NOT_FOUND (no golden vectors or no checksum inside),
+ * CORRUPT (an answer differs by more than 1e-3, or the checksum does). */
 TL_API tl_status tl_model_verify(const tl_model *model, double *max_error);
 
 /* Number of known backbones, and their names ("resnet50"); NULL when out of range. */

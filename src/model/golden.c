@@ -1,6 +1,7 @@
 /* Golden vectors: pictures and the answers that the model gave to them when it was saved, by which
  * a deployed copy proves itself. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/rng.h"
@@ -71,6 +72,21 @@ static tl_status compare_answers(const tl_model *model, const float *answer, dou
     return TL_OK;
 }
 
+static tl_status compare_checksum(const tl_model *model) {
+    TL_CHECK(model->checksum[0], TL_NOT_FOUND,
+             "the file has no %s in its metadata: it was written anew by another program",
+             TL_SAVED_KEY_CHECKSUM);
+    uint32_t crc = tl_checksum_tensors(model, model->metadata_checksum, model->golden_count,
+                                       model->golden_input, model->golden_output);
+    char found[TL_CHECKSUM_TEXT];
+    snprintf(found, sizeof found, "%08x", (unsigned)crc);
+    TL_CHECK(strcmp(found, model->checksum) == 0, TL_CORRUPT,
+             "the checksum of metadata and tensors is %s, but %s was recorded: the copy is damaged "
+             "or was edited",
+             found, model->checksum);
+    return TL_OK;
+}
+
 tl_status tl_model_verify(const tl_model *model, double *max_error) {
     TL_CHECK(model, TL_INVALID_ARGUMENT, "model is NULL");
     TL_CHECK(model->golden_count > 0 && model->golden_output, TL_NOT_FOUND,
@@ -82,5 +98,5 @@ tl_status tl_model_verify(const tl_model *model, double *max_error) {
     tl_status status = tl_model_run_golden(model, model->golden_count, model->golden_input, answer);
     if (status == TL_OK) status = compare_answers(model, answer, max_error);
     tl_free(model->ctx, answer);
-    return status;
+    return status == TL_OK ? compare_checksum(model) : status;
 }

@@ -10,6 +10,9 @@
 
 enum { TL_MAX_CLASSES = 1 << 20 };
 
+/* Eight hexadecimal digits and the NUL. */
+enum { TL_CHECKSUM_TEXT = 9 };
+
 /* Idle and borrowed inference plans (plans.c). */
 typedef struct tl_plan_pool tl_plan_pool;
 
@@ -32,6 +35,10 @@ struct tl_model {
     int golden_count;
     unsigned char *golden_input;
     float *golden_output;
+    /* Of the file it was loaded from (checksum.c): the sum it records, as text, "" for none, and
+     * the part of it that covers the metadata. */
+    char checksum[TL_CHECKSUM_TEXT];
+    uint32_t metadata_checksum;
     tl_plan_pool *plans;
 };
 
@@ -240,9 +247,16 @@ struct json_t *tl_model_classes_json(const tl_model *model);
 #define TL_SAVED_KEY_PREPROCESS                                                                    \
     "libtl.preprocess" /* JSON, when the input is pictures; null: not known */
 #define TL_SAVED_KEY_TRAINING "libtl.training" /* JSON object, when there is one */
+#define TL_SAVED_KEY_CHECKSUM "libtl.checksum" /* CRC-32 of the values above and all tensors */
 tl_status tl_model_from_saved(const tl_weights *weights, tl_model **out);
 /* Whether a weights file is one of ours. */
 bool tl_weights_is_saved_model(const tl_weights *weights);
+/* The checksum's part for the metadata: `count` keys and values in any order, of which those above
+ * enter it (checksum.c). */
+uint32_t tl_checksum_metadata(int count, const char *const *keys, char *const *values);
+/* Continues it over the parameters and the golden vectors (golden_count may be 0). */
+uint32_t tl_checksum_tensors(const tl_model *model, uint32_t crc, int golden_count,
+                             const unsigned char *golden_input, const float *golden_output);
 enum { TL_MAX_GOLDEN = 64 };
 /* Bytes of one golden input. */
 size_t tl_model_golden_size(const tl_model *model);

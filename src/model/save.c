@@ -72,7 +72,13 @@ static char *preprocess_text(const tl_model *model) {
     return tl_json_text(model->ctx, tl_preprocess_to_json(&model->preprocess), JSON_COMPACT);
 }
 
-static tl_status write_metadata(const tl_model *model, metadata *m) {
+static tl_status add_checksum(const tl_model *model, const golden *g, metadata *m) {
+    uint32_t crc = tl_checksum_metadata(m->count, m->key, m->value);
+    crc = tl_checksum_tensors(model, crc, g->count, g->input, g->output);
+    return add_key(m, TL_SAVED_KEY_CHECKSUM, tl_format(model->ctx, "%08x", (unsigned)crc));
+}
+
+static tl_status write_metadata(const tl_model *model, const golden *g, metadata *m) {
     tl_context *ctx = model->ctx;
     *m = (metadata){0};
     TL_TRY(add_key(m, TL_SAVED_KEY_VERSION, tl_format(ctx, "%d", TL_SAVED_VERSION)));
@@ -86,7 +92,7 @@ static tl_status write_metadata(const tl_model *model, metadata *m) {
     if (tl_model_sees_pictures(model))
         TL_TRY(add_key(m, TL_SAVED_KEY_PREPROCESS, preprocess_text(model)));
     if (model->training) TL_TRY(add_key(m, TL_SAVED_KEY_TRAINING, tl_strdup(ctx, model->training)));
-    return TL_OK;
+    return add_checksum(model, g, m);
 }
 
 /* --- tensors ------------------------------------------------------------------------------------
@@ -142,7 +148,7 @@ tl_status tl_model_save(const tl_model *model, const char *path) {
     golden g = {0};
     metadata m = {0};
     tl_status status = record_golden(model, &g);
-    if (status == TL_OK) status = write_metadata(model, &m);
+    if (status == TL_OK) status = write_metadata(model, &g, &m);
     if (status == TL_OK) status = write_file(model, path, &g, &m);
     release_metadata(model->ctx, &m);
     release_golden(model->ctx, &g);

@@ -210,6 +210,21 @@ static tl_status find_features(const tl_weights *weights, const tl_graph *graph,
     return TL_OK;
 }
 
+/* Kept for tl_model_verify(): a file whose weights another program has edited still loads. */
+static tl_status read_checksum(const tl_weights *weights, tl_model *model) {
+    const char *text = tl_weights_metadata(weights, TL_SAVED_KEY_CHECKSUM);
+    if (!text) return TL_OK;
+    size_t length = strlen(text);
+    TL_CHECK(length == TL_CHECKSUM_TEXT - 1 && strspn(text, "0123456789abcdef") == length,
+             TL_CORRUPT, "%s is '%.40s', expected %d hexadecimal digits", TL_SAVED_KEY_CHECKSUM,
+             text, TL_CHECKSUM_TEXT - 1);
+    memcpy(model->checksum, text, TL_CHECKSUM_TEXT);
+    model->metadata_checksum =
+        tl_checksum_metadata(weights->metadata_count, (const char *const *)weights->metadata_key,
+                             weights->metadata_value);
+    return TL_OK;
+}
+
 static tl_status read_model(const tl_weights *weights, tl_model **out) {
     tl_graph *graph = NULL;
     const char *backbone = NULL;
@@ -227,6 +242,7 @@ static tl_status read_model(const tl_weights *weights, tl_model **out) {
     TL_TRY(read_classes(weights, *out));
     TL_TRY(read_preprocess(weights, *out));
     TL_TRY(read_training(weights, *out));
+    TL_TRY(read_checksum(weights, *out));
     TL_TRY(read_golden(weights, *out));
     TL_TRY(read_params(weights, graph));
     return check_left_over(weights, *out);
