@@ -173,8 +173,12 @@ static inline void run_backward(op_run *run, float *const *grad_in, const bool *
     tl_op_call call = run->call;
     tl_view in[GRADCHECK_INPUTS];
     memcpy(in, run->in, sizeof in);
+    bool trains = call.training;
+    for (int i = 0; i < call.param_count; i++) trains = trains || grad_param[i];
+    bool keeps =
+        run->op->flags & (trains ? TL_OP_KEEPS_INPUT | TL_OP_INPUT_TO_TRAIN : TL_OP_KEEPS_INPUT);
     for (int i = 0; i < call.input_count; i++)
-        if (!(run->op->flags & TL_OP_KEEPS_INPUT)) in[i].data = NULL;
+        if (!keeps) in[i].data = NULL;
     call.in = in;
     if (!(run->op->flags & TL_OP_KEEPS_OUTPUT)) call.out.data = NULL;
     call.saved = run->saved;

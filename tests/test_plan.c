@@ -79,10 +79,11 @@ static void test_repack(void **state) {
     tl_graph *graph = residual_net(ctx, "relu");
     tl_plan_options options = plan_options(graph, 2, false);
     float *input = random_input(&options, 1);
+    for (int i = 0; i < graph->param_count; i++) graph->param[i].exposed = true;
     tl_plan *plan = make_plan(graph, &options);
     graph_result before = run_plan(plan, input, 2, false);
     fill_params(graph, 99);
-    tl_plan_repack(plan);
+    assert_ok(tl_plan_repack(plan));
     graph_result after = run_plan(plan, input, 2, false);
     graph_result fresh = run_once(graph, &options, input);
     assert_same_result(&after, &fresh, "repacked");

@@ -145,7 +145,8 @@ static void test_prediction_and_limit(void **state) {
         tl_plan *plan = make_plan(graph, &options);
         tl_plan_memory made = tl_plan_memory_of(plan);
         assert_memory_equal(&made, &predicted, sizeof made);
-        assert_true(made.activations > 0 && made.packed > 0);
+        assert_true(made.activations > 0);
+        assert_int_equal(made.packed > 0, !training); /* trained weights are packed into scratch */
         assert_int_equal(made.gradients > 0, training);
         size_t blocks = made.activations + made.gradients + made.packed;
         assert_true(allocator.live - before >= blocks);
@@ -175,6 +176,90 @@ static void test_prediction_and_limit(void **state) {
     tl_context_free(ctx);
 }
 
+/* Plans of one graph hold one copy of the packed weights, which goes with the last of them. */
+static void test_packs_are_shared(void **state) {
+    (void)state;
+    counting_allocator allocator = {0};
+    tl_context *ctx = make_context(1, &allocator);
+    tl_graph *graph = residual_net(ctx, "relu");
+    size_t before = allocator.live;
+    tl_plan_options one = plan_options(graph, 1, false), four = plan_options(graph, 4, false);
+    tl_plan *first = make_plan(graph, &one), *second = make_plan(graph, &four);
+    tl_plan_memory a = tl_plan_memory_of(first), b = tl_plan_memory_of(second);
+    assert_true(a.packed > 0 && a.shared == 0);
+    assert_true(b.packed == a.packed && b.shared == b.packed && b.scratch == 0);
+    for (int s = 0; s < first->step_count; s++)
+        assert_ptr_equal(first->step[s].pack, second->step[s].pack);
+
+    /* Another cut of the network folds other things, but shares what is the same. */
+    tl_plan_options part = one;
+    part.to = tl_graph_find_node(graph, "a.add");
+    tl_plan *third = make_plan(graph, &part);
+    tl_plan_memory c = tl_plan_memory_of(third);
+    assert_true(c.shared > 0 && c.shared <= c.packed);
+    tl_plan_free(third);
+
+    /* Changed weights are packed anew; plans made before keep what they have. */
+    float *input = random_input(&one, 1);
+    graph_result old = run_plan(first, input, 1, false);
+    fill_params(graph, 99);
+    tl_graph_changed(graph);
+    graph_result still = run_plan(first, input, 1, false);
+    assert_same_result(&old, &still, "old weights");
+    third = make_plan(graph, &one);
+    assert_int_equal(tl_plan_memory_of(third).shared, 0);
+    graph_result fresh = run_plan(third, input, 1, false);
+    assert_true(memcmp(old.output, fresh.output, sizeof(float)) != 0);
+    tl_plan_free(first);
+    tl_plan_free(second);
+    tl_plan_free(third);
+    assert_int_equal(allocator.live, before);
+    free_result(&old);
+    free_result(&still);
+    free_result(&fresh);
+    free(input);
+    tl_graph_free(graph);
+    tl_context_free(ctx);
+}
+
+/* Between forward and backward a convolution's result is kept, but not what batch norm and
+ * activation make of it: that is made again. */
+static void test_cheap_values_are_made_again(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    tl_graph *graph = residual_net(ctx, "relu");
+    tl_plan_options options = plan_options(graph, 2, true);
+    tl_plan *plan = make_plan(graph, &options);
+    const struct {
+        const char *node;
+        bool dropped;
+    } cases[] = {{"a1.conv", false}, {"a1.bn", true},   {"a1.act", true},
+                 {"a2.bn", false},   {"a.act", false},  {"b1.act", true},
+                 {"stem.act", true}, {"stem.bn", true}, {"flat", false}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const tl_value *value = &plan->value[tl_graph_find_node(graph, cases[i].node)];
+        if (value->dropped != cases[i].dropped) fail_msg("%s", cases[i].node);
+    }
+    tl_plan_free(plan);
+
+    /* Batch statistics would move: such a batch norm runs once. A frozen one does not want its
+     * input, from which its output could be made. */
+    options.batch_norm_training = true;
+    plan = make_plan(graph, &options);
+    assert_false(plan->value[tl_graph_find_node(graph, "a1.bn")].dropped);
+    tl_plan_free(plan);
+    options.batch_norm_training = false;
+    freeze_to(graph, tl_graph_find_node(graph, "a1.bn"));
+    graph->param[graph->node[tl_graph_find_node(graph, "stem.conv")].first_param].trainable = true;
+    plan = make_plan(graph, &options);
+    assert_false(plan->value[tl_graph_find_node(graph, "a1.bn")].dropped);
+    assert_true(plan->value[tl_graph_find_node(graph, "a1.conv")].buffer ==
+                plan->value[tl_graph_find_node(graph, "a1.bn")].buffer);
+    tl_plan_free(plan);
+    tl_graph_free(graph);
+    tl_context_free(ctx);
+}
+
 static void test_no_allocation_while_running(void **state) {
     (void)state;
     counting_allocator allocator = {0};
@@ -189,7 +274,6 @@ static void test_no_allocation_while_running(void **state) {
         assert_ok(tl_plan_backward(plan, grad));
         assert_ok(tl_plan_forward(plan, input, batch, 1, false));
         tl_plan_zero_gradients(plan);
-        tl_plan_repack(plan);
     }
     assert_int_equal(allocator.calls, calls);
     tl_plan_free(plan);
@@ -241,6 +325,8 @@ int main(void) {
         cmocka_unit_test(test_never_over_other_inputs),
         cmocka_unit_test(test_chain_memory),
         cmocka_unit_test(test_prediction_and_limit),
+        cmocka_unit_test(test_packs_are_shared),
+        cmocka_unit_test(test_cheap_values_are_made_again),
         cmocka_unit_test(test_no_allocation_while_running),
         cmocka_unit_test(test_no_memory_for_plan),
     };

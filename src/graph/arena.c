@@ -1,22 +1,16 @@
-/* The arena of a plan: what must stay in memory from when to when, and where it goes. */
-#include <stdlib.h>
-#include <string.h>
-
+/* The arena of a plan: what must stay in memory from when to when. */
 #include "graph/plan.h"
 
 /* --- moments ---------------------------------------------------------------------------------- */
 
-static int backward_moment(const tl_plan *plan, int step) {
-    return 2 * plan->step_count - 1 - step;
-}
-
-/* After everything: what the caller may still look at. */
-static int end_moment(const tl_plan *plan) {
-    return 2 * plan->step_count;
-}
-
 static void use_until(tl_plan *plan, int value, int moment) {
     if (plan->value[value].last < moment) plan->value[value].last = moment;
+}
+
+/* What step s reads or writes, and reads in backward if `kept`: again, when it was dropped. */
+static void use_in(tl_plan *plan, int value, int s, bool kept) {
+    bool until_backward = kept && !plan->value[value].dropped;
+    use_until(plan, value, until_backward ? tl_backward_moment(plan, s) : s);
 }
 
 /* When each value is read for the last time. */
@@ -24,15 +18,12 @@ static void find_last_uses(tl_plan *plan) {
     for (int s = 0; s < plan->step_count; s++) {
         const tl_step *step = &plan->step[s];
         const tl_node *node = &plan->graph->node[step->node];
-        bool keeps_input = step->backward && node->op->flags & TL_OP_KEEPS_INPUT;
-        bool keeps_output = step->backward && node->op->flags & TL_OP_KEEPS_OUTPUT;
-        use_until(plan, step->out, keeps_output ? backward_moment(plan, s) : s);
-        for (int i = 0; i < node->input_count; i++) {
-            use_until(plan, node->input[i], keeps_input ? backward_moment(plan, s) : s);
-        }
+        bool keeps_input = tl_step_keeps_input(plan, step);
+        use_in(plan, step->out, s, tl_step_keeps_output(plan, step));
+        for (int i = 0; i < node->input_count; i++) use_in(plan, node->input[i], s, keeps_input);
         if (step->residual >= 0) use_until(plan, step->residual, s);
     }
-    use_until(plan, plan->options.to, end_moment(plan));
+    use_until(plan, plan->options.to, tl_end_moment(plan));
 }
 
 /* --- buffers ---------------------------------------------------------------------------------- */
@@ -43,7 +34,7 @@ static tl_status add_buffer(tl_plan *plan, size_t size, int first, int last, int
     plan->buffer[plan->buffer_count] = (tl_buffer){
         .size = (size + 63) / 64 * 64,
         .first = unshared ? 0 : first,
-        .last = unshared ? end_moment(plan) : last,
+        .last = unshared ? tl_end_moment(plan) : last,
     };
     *index = plan->buffer_count++;
     return TL_OK;
@@ -86,6 +77,34 @@ static tl_status assign_value(tl_plan *plan, int s) {
     return TL_OK;
 }
 
+/* --- dropped values --------------------------------------------------------------------------- */
+
+/* Whether a value made again may write over its source, which nobody else wants any more. */
+static bool again_in_place(const tl_plan *plan, const tl_step *step, const tl_value *out) {
+    const tl_node *node = &plan->graph->node[step->node];
+    const tl_value *in = &plan->value[node->input[0]];
+    return in->dropped && in->again_last == out->again_first && in->consumers == 1 &&
+           node->op->flags & TL_OP_IN_PLACE && in->bytes == out->bytes;
+}
+
+static tl_status assign_again(tl_plan *plan, int s) {
+    tl_step *step = &plan->step[s];
+    tl_value *out = &plan->value[step->out];
+    if (!out->dropped) return TL_OK;
+    int first = out->again_first;
+    if (step->memory.work_forward) {
+        TL_TRY(add_buffer(plan, step->memory.work_forward, first, first, &step->work_again));
+    }
+    if (!again_in_place(plan, step, out)) {
+        return add_buffer(plan, out->bytes, first, out->again_last, &out->again);
+    }
+    out->again = plan->value[plan->graph->node[step->node].input[0]].again;
+    if (plan->buffer[out->again].last < out->again_last) {
+        plan->buffer[out->again].last = out->again_last;
+    }
+    return TL_OK;
+}
+
 /* --- gradients of values ---------------------------------------------------------------------- */
 
 /* The step that comes first in backward writes a gradient, all others add to it. */
@@ -114,7 +133,7 @@ static bool grad_in_place(const tl_plan *plan, int s) {
 
 /* When a value's gradient is read: by the step that made the value, or by the caller. */
 static int gradient_moment(const tl_plan *plan, const tl_value *value) {
-    return value->step >= 0 ? backward_moment(plan, value->step) : end_moment(plan);
+    return value->step >= 0 ? tl_backward_moment(plan, value->step) : tl_end_moment(plan);
 }
 
 static tl_status assign_gradients(tl_plan *plan, int s) {
@@ -130,7 +149,7 @@ static tl_status assign_gradients(tl_plan *plan, int s) {
         tl_value *in = &plan->value[node->input[i]];
         bool assigned = in->grad_buffer != TL_NO_BUFFER;
         if (!in->gradient || in->grad_writer != s || assigned) continue;
-        TL_TRY(add_buffer(plan, in->bytes, backward_moment(plan, s), gradient_moment(plan, in),
+        TL_TRY(add_buffer(plan, in->bytes, tl_backward_moment(plan, s), gradient_moment(plan, in),
                           &in->grad_buffer));
     }
     return TL_OK;
@@ -141,8 +160,12 @@ static tl_status assign_gradients(tl_plan *plan, int s) {
 static tl_status assign_state(tl_plan *plan, int s) {
     tl_step *step = &plan->step[s];
     const tl_op_memory *memory = &step->memory;
-    int back = backward_moment(plan, s);
+    int back = tl_backward_moment(plan, s);
     step->saved = step->work_forward = step->work_backward = TL_NO_BUFFER;
+    step->work_again = step->packed = TL_NO_BUFFER;
+    if (step->packs && memory->packed) {
+        TL_TRY(add_buffer(plan, memory->packed, s, s, &step->packed));
+    }
     if (memory->work_forward && !step->alias) {
         TL_TRY(add_buffer(plan, memory->work_forward, s, s, &step->work_forward));
     }
@@ -156,7 +179,8 @@ static tl_status assign_state(tl_plan *plan, int s) {
 
 tl_status tl_plan_assign_buffers(tl_plan *plan) {
     for (int i = 0; i <= plan->options.to; i++) {
-        plan->value[i].buffer = plan->value[i].grad_buffer = TL_NO_BUFFER;
+        tl_value *value = &plan->value[i];
+        value->buffer = value->grad_buffer = value->again = TL_NO_BUFFER;
     }
     plan->value[plan->options.from].buffer = TL_CALLER_BUFFER;
     plan->value[plan->options.to].grad_buffer = TL_CALLER_BUFFER;
@@ -165,65 +189,10 @@ tl_status tl_plan_assign_buffers(tl_plan *plan) {
     for (int s = 0; s < plan->step_count; s++) {
         TL_TRY(assign_value(plan, s));
         TL_TRY(assign_state(plan, s));
+        TL_TRY(assign_again(plan, s));
     }
     for (int s = plan->step_count - 1; s >= 0; s--) {
         if (plan->step[s].backward) TL_TRY(assign_gradients(plan, s));
     }
     return TL_OK;
-}
-
-/* --- placement -------------------------------------------------------------------------------- */
-
-static int largest_first(const void *left, const void *right) {
-    const tl_buffer *a = *(tl_buffer *const *)left, *b = *(tl_buffer *const *)right;
-    if (a->size != b->size) return a->size < b->size ? 1 : -1;
-    return a < b ? -1 : a > b;
-}
-
-/* The lowest end of the smallest gap that fits among buffers in use at the same time. `placed` is
- * sorted by offset. */
-static size_t find_gap(const tl_buffer *buffer, tl_buffer *const *placed, int count) {
-    size_t end = 0, best = SIZE_MAX, offset = SIZE_MAX;
-    for (int i = 0; i < count; i++) {
-        const tl_buffer *other = placed[i];
-        if (other->last < buffer->first || other->first > buffer->last) continue;
-        if (other->offset >= end) {
-            size_t gap = other->offset - end;
-            if (gap >= buffer->size && gap < best) {
-                best = gap;
-                offset = end;
-            }
-        }
-        if (other->offset + other->size > end) end = other->offset + other->size;
-    }
-    return offset == SIZE_MAX ? end : offset;
-}
-
-/* Largest first, each into the tightest gap: "greedy by size" of Pisarchyk and Lee, "Efficient
- * memory management for deep neural net inference", 2020. */
-tl_status tl_plan_place_buffers(tl_plan *plan, size_t *total) {
-    size_t count = (size_t)plan->buffer_count;
-    tl_buffer **order = tl_alloc_array(plan->ctx, 2 * count, sizeof *order);
-    TL_CHECK_MEMORY(order);
-    tl_buffer **placed = order + count;
-    for (size_t i = 0; i < count; i++) order[i] = &plan->buffer[i];
-    qsort(order, count, sizeof *order, largest_first);
-
-    tl_status status = TL_OK;
-    *total = 0;
-    for (size_t i = 0; i < count; i++) {
-        tl_buffer *buffer = order[i];
-        buffer->offset = find_gap(buffer, placed, (int)i);
-        size_t end;
-        if (__builtin_add_overflow(buffer->offset, buffer->size, &end) || end > PTRDIFF_MAX) {
-            status = tl_fail(TL_LIMIT, "plan: the size of the arena overflows");
-            break;
-        }
-        if (end > *total) *total = end;
-        size_t at = i;
-        for (; at > 0 && placed[at - 1]->offset > buffer->offset; at--) placed[at] = placed[at - 1];
-        placed[at] = buffer;
-    }
-    tl_free(plan->ctx, order);
-    return status;
 }

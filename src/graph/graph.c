@@ -53,6 +53,7 @@ static void truncate_params(tl_graph *graph, int count) {
 }
 
 void tl_graph_truncate(tl_graph *graph, int last) {
+    tl_graph_forget_packs(graph, last);
     while (graph->node_count > last + 1) {
         tl_node *node = &graph->node[--graph->node_count];
         truncate_params(graph, node->first_param);
@@ -63,6 +64,8 @@ void tl_graph_truncate(tl_graph *graph, int last) {
 void tl_graph_free(tl_graph *graph) {
     if (!graph) return;
     tl_graph_truncate(graph, -1);
+    if (graph->store.close) graph->store.close(graph->store.user);
+    pthread_mutex_destroy(&graph->lock);
     tl_free(graph->ctx, graph->node);
     tl_free(graph->ctx, graph->param);
     tl_free(graph->ctx, graph);
@@ -129,6 +132,7 @@ static tl_status add_param(tl_graph *graph, const tl_node *node, const tl_param_
     TL_TRY(grow(ctx, (void **)&graph->param, graph->param_count + 1, &graph->param_capacity,
                 sizeof(tl_param)));
     tl_param param = {.shape = spec->shape,
+                      .stored = -1,
                       .node = graph->node_count,
                       .learned = spec->learned,
                       .trainable = spec->learned,
@@ -209,6 +213,11 @@ tl_status tl_graph_create(tl_context *ctx, int64_t height, int64_t width, int64_
     TL_CHECK_MEMORY(graph);
     graph->ctx = ctx;
     graph->param_limit = INT64_MAX;
+    int error = pthread_mutex_init(&graph->lock, NULL);
+    if (error) {
+        tl_free(ctx, graph);
+        return tl_fail_errno(error, "creating a lock");
+    }
     char attrs[96];
     snprintf(attrs, sizeof attrs, "height=%" PRId64 " width=%" PRId64 " channels=%" PRId64, height,
              width, channels);
@@ -227,6 +236,50 @@ tl_status tl_graph_allocate(tl_graph *graph) {
     }
     graph->hollow = false;
     return TL_OK;
+}
+
+void tl_graph_set_store(tl_graph *graph, const tl_param_store *store) {
+    graph->store = *store;
+    graph->hollow = false;
+}
+
+/* --- values in memory and in the store -------------------------------------------------------- */
+
+tl_status tl_graph_load_param(tl_graph *graph, int index, float *out) {
+    const tl_param *param = &graph->param[index];
+    if (!param->value) {
+        return graph->store.read(graph->store.user, param->stored, &param->shape, out);
+    }
+    memcpy(out, tl_tensor_const_f32(param->value), tl_tensor_bytes(param->value));
+    return TL_OK;
+}
+
+tl_status tl_graph_read_param(tl_graph *graph, int param, float *out) {
+    pthread_mutex_lock(&graph->lock);
+    tl_status status = tl_graph_load_param(graph, param, out);
+    pthread_mutex_unlock(&graph->lock);
+    return status;
+}
+
+tl_status tl_graph_settle_param(tl_graph *graph, int index) {
+    tl_param *param = &graph->param[index];
+    if (param->value) return TL_OK;
+    tl_tensor *value = NULL;
+    TL_TRY(tl_tensor_new(graph->ctx, TL_F32, &param->shape, &value));
+    tl_status status = tl_graph_load_param(graph, index, tl_tensor_f32(value));
+    if (status == TL_OK) {
+        param->value = value;
+    } else {
+        tl_tensor_free(value);
+    }
+    return status;
+}
+
+tl_status tl_graph_hold_param(tl_graph *graph, int param) {
+    pthread_mutex_lock(&graph->lock);
+    tl_status status = tl_graph_settle_param(graph, param);
+    pthread_mutex_unlock(&graph->lock);
+    return status;
 }
 
 /* --- initial values --------------------------------------------------------------------------- */

@@ -6,6 +6,8 @@
 #ifndef TL_GRAPH_GRAPH_H
 #define TL_GRAPH_GRAPH_H
 
+#include <pthread.h>
+
 #include "base/rng.h"
 #include "layer/op.h"
 
@@ -15,13 +17,26 @@ enum { TL_MAX_NODES = 4096 };
 typedef struct tl_param {
     char *name; /* "NODE.PARAM", such as "layer1.0.conv1.weight" */
     tl_shape shape;
-    tl_tensor *value; /* NULL in a hollow graph */
+    tl_tensor *value; /* NULL in a hollow graph, and while it can be read from the store instead */
+    int stored;       /* its number in the graph's store; -1: it is not there */
     int node;
+    bool exposed;   /* its value may be written to by a caller at any time between two calls */
     bool learned;   /* trained by gradient, in principle */
     bool trainable; /* and now; always false unless learned */
     int64_t fan_in, fan_out;
     tl_init init;
 } tl_param;
+
+/* Where values of parameters can be read that are not in memory: a weights file that stays open.
+ * Most networks only ever need their weights packed, so that a second copy of them would be held
+ * for nothing. */
+typedef struct tl_param_store {
+    /* Fills `out` with the values of a parameter of that shape; the same ones every time, or a
+     * failure. Only one thread at a time reads. */
+    tl_status (*read)(void *user, int stored, const tl_shape *shape, float *out);
+    void (*close)(void *user);
+    void *user;
+} tl_param_store;
 
 typedef struct tl_node {
     char *name;
@@ -44,6 +59,9 @@ typedef struct tl_graph {
     int64_t param_elements; /* of all parameters together */
     bool hollow;            /* nodes are added without memory for their parameters */
     int64_t param_limit;    /* the most that tl_graph_add() lets them be; at first no limit */
+    tl_param_store store;
+    struct tl_pack *packs; /* packed weights in use by plans (pack.c) */
+    pthread_mutex_t lock;  /* of `packs`, of the store and of which parameters are in memory */
 } tl_graph;
 
 /* A graph of one node, "input", of nominal shape [1, height, width, channels], or
@@ -60,7 +78,16 @@ tl_status tl_graph_add(tl_graph *graph, const char *op, const char *name, const 
 /* Allocates (zeroed) what a hollow graph only describes, which ends its being hollow. Only shapes
  * and names of a hollow graph may be asked for. Errors: NO_MEMORY. */
 tl_status tl_graph_allocate(tl_graph *graph);
-/* Removes every node after `last`. */
+/* The same, but the parameters stay in `store` until their values are asked for; param[i].stored
+ * is set by the caller. The graph closes the store. */
+void tl_graph_set_store(tl_graph *graph, const tl_param_store *store);
+/* Brings a parameter's value into memory for good. Thread safe. Errors: the store's, NO_MEMORY. */
+tl_status tl_graph_hold_param(tl_graph *graph, int param);
+/* Copies a parameter's value, which may stay in the store. Thread safe. Errors: the store's. */
+tl_status tl_graph_read_param(tl_graph *graph, int param, float *out);
+/* To be called after values in memory were changed: plans made from now on pack them again. */
+void tl_graph_changed(tl_graph *graph);
+/* Removes every node after `last`, of which no plan may be in use. */
 void tl_graph_truncate(tl_graph *graph, int last);
 /* Index of a node or parameter by name; -1 when there is none. */
 int tl_graph_find_node(const tl_graph *graph, const char *name);
@@ -99,7 +126,10 @@ typedef struct tl_plan_options {
 typedef struct tl_plan_memory {
     size_t activations; /* the arena: values, gradients of values, saved, scratch */
     size_t gradients;   /* of parameters */
-    size_t packed;      /* packed parameters */
+    size_t packed;      /* packed parameters, shared with other plans where they can be */
+    size_t shared;      /* of these, what other plans have there already */
+    size_t loaded;      /* parameters that have to be brought into memory as they are */
+    size_t scratch;     /* only while packing */
 } tl_plan_memory;
 
 /* Shape inference, memory plan and allocation. The graph must outlive the plan and keep its nodes
@@ -132,9 +162,9 @@ const float *tl_plan_input_gradient(const tl_plan *plan);
 float *tl_plan_gradients(tl_plan *plan, int64_t *count);
 int64_t tl_plan_gradient_offset(const tl_plan *plan, int param);
 void tl_plan_zero_gradients(tl_plan *plan);
-/* To be called after parameters were changed by hand: packs them again. Plans for training pack
- * the trained ones in every forward and need this for the others only. */
-void tl_plan_repack(tl_plan *plan);
+/* Packs exposed parameters again, which may have changed since. (Trained ones are packed in every
+ * forward.) Errors: the store's, NO_MEMORY. */
+tl_status tl_plan_repack(tl_plan *plan);
 
 /* --- the graph as JSON (serialize.c) ---------------------------------------------------------- */
 struct json_t;

@@ -109,16 +109,6 @@ static tl_status infer_values(tl_plan *plan) {
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-/* Takes `size` bytes, in whole cache lines, from a growing range of floats. */
-static tl_status take(size_t *used, size_t size, size_t *offset) {
-    const size_t line = 64;
-    size_t floats = (size / line + (size % line != 0)) * (line / sizeof(float));
-    *offset = *used;
-    TL_CHECK(!__builtin_add_overflow(*used, floats, used) && *used <= PTRDIFF_MAX / sizeof(float),
-             TL_LIMIT, "plan: the size of packed parameters overflows");
-    return TL_OK;
-}
-
 static void ask_memory(tl_plan *plan, tl_step *step) {
     const tl_node *node = &plan->graph->node[step->node];
     step->memory = (tl_op_memory){0};
@@ -127,22 +117,6 @@ static void ask_memory(tl_plan *plan, tl_step *step) {
     call.training = step->live;
     call.backward_follows = step->backward;
     node->op->memory(&call, &step->memory);
-}
-
-/* Offsets of packed parameters, fused biases and the one scale that folding needs. */
-static tl_status lay_out_packed(tl_plan *plan) {
-    size_t used = 0, widest = 0;
-    for (int s = 0; s < plan->step_count; s++) {
-        tl_step *step = &plan->step[s];
-        const tl_shape *shape = &plan->value[step->node].shape;
-        size_t channels = (size_t)shape->dim[shape->rank - 1] * sizeof(float);
-        if (step->memory.packed) TL_TRY(take(&used, step->memory.packed, &step->packed));
-        if (step->fused) TL_TRY(take(&used, channels, &step->bias));
-        if (step->affine >= 0 && channels > widest) widest = channels;
-    }
-    if (widest) TL_TRY(take(&used, widest, &plan->scale));
-    plan->memory.packed = used * sizeof(float);
-    return TL_OK;
 }
 
 static void lay_out_gradients(tl_plan *plan) {
@@ -163,11 +137,14 @@ static tl_status allocate_tables(tl_plan *plan) {
     size_t nodes = (size_t)plan->options.to + 1;
     plan->value = tl_alloc_zero(ctx, nodes * sizeof *plan->value);
     plan->step = tl_alloc_zero(ctx, nodes * sizeof *plan->step);
-    /* A value and its gradient, saved state and two kinds of scratch. */
-    plan->buffer = tl_alloc_array(ctx, 5 * nodes, sizeof *plan->buffer);
+    /* A value, its gradient and itself again; saved state, packed weights, three kinds of scratch.
+     */
+    plan->buffer = tl_alloc_array(ctx, 8 * nodes, sizeof *plan->buffer);
+    plan->held = tl_alloc_zero(ctx, (size_t)plan->graph->param_count * sizeof *plan->held);
     plan->gradient_offset =
         tl_alloc_array(ctx, (size_t)plan->graph->param_count, sizeof *plan->gradient_offset);
-    bool complete = plan->value && plan->step && plan->buffer && plan->gradient_offset;
+    bool complete =
+        plan->value && plan->step && plan->buffer && plan->gradient_offset && plan->held;
     return complete ? TL_OK : TL_NO_MEMORY;
 }
 
@@ -187,28 +164,34 @@ static tl_status prepare(tl_plan *plan) {
     TL_TRY(infer_values(plan));
     tl_plan_build_steps(plan);
     for (int s = 0; s < plan->step_count; s++) ask_memory(plan, &plan->step[s]);
-    TL_TRY(lay_out_packed(plan));
+    tl_plan_measure_packs(plan);
     lay_out_gradients(plan);
+    TL_TRY(tl_plan_choose_dropped(plan));
     TL_TRY(tl_plan_assign_buffers(plan));
     return tl_plan_place_buffers(plan, &plan->memory.activations);
 }
 
+/* The most that is needed at once from now on: packing comes before the arena. */
+static bool add_up(const tl_plan_memory *memory, size_t *total) {
+    size_t run = 0;
+    if (__builtin_add_overflow(memory->activations, memory->gradients, &run)) return false;
+    if (run < memory->scratch) run = memory->scratch;
+    return !__builtin_add_overflow(run, memory->packed - memory->shared, total) &&
+           !__builtin_add_overflow(*total, memory->loaded, total);
+}
+
 static tl_status allocate_blocks(tl_plan *plan) {
     const tl_plan_memory *memory = &plan->memory;
-    size_t total = 0;
-    bool fits = !__builtin_add_overflow(memory->activations, memory->gradients, &total) &&
-                !__builtin_add_overflow(total, memory->packed, &total);
-    size_t left = tl_memory_left(plan->ctx);
-    TL_CHECK(fits && total <= left, TL_LIMIT,
+    size_t total = 0, left = tl_memory_left(plan->ctx);
+    TL_CHECK(add_up(memory, &total) && total <= left, TL_LIMIT,
              "plan: %zu bytes of activations, %zu of gradients and %zu of packed weights exceed "
              "the %zu that the memory limit leaves",
              memory->activations, memory->gradients, memory->packed, left);
+    TL_TRY(tl_plan_take_packs(plan));
     plan->arena = tl_alloc(plan->ctx, memory->activations);
     TL_CHECK_MEMORY(plan->arena);
     plan->gradients = tl_alloc_zero(plan->ctx, memory->gradients);
     TL_CHECK_MEMORY(plan->gradients);
-    plan->packed = tl_alloc_zero(plan->ctx, memory->packed);
-    TL_CHECK_MEMORY(plan->packed);
     return TL_OK;
 }
 
@@ -239,10 +222,8 @@ tl_status tl_plan_create(tl_graph *graph, const tl_plan_options *options, tl_pla
     if (status != TL_OK) {
         tl_plan_free(*out);
         *out = NULL;
-        return status;
     }
-    tl_plan_repack(*out);
-    return TL_OK;
+    return status;
 }
 
 tl_status tl_plan_predict(tl_graph *graph, const tl_plan_options *options, tl_plan_memory *out) {
@@ -256,9 +237,10 @@ tl_status tl_plan_predict(tl_graph *graph, const tl_plan_options *options, tl_pl
 void tl_plan_free(tl_plan *plan) {
     if (!plan) return;
     tl_context *ctx = plan->ctx;
+    tl_plan_return_packs(plan);
     void *blocks[] = {plan->value,     plan->step,    plan->buffer,   plan->gradient_offset,
                       plan->in,        plan->grad_in, plan->grad_add, plan->arena,
-                      plan->gradients, plan->packed};
+                      plan->gradients, plan->held};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tl_free(ctx, blocks[i]);
     tl_free(ctx, plan);
 }

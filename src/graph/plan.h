@@ -1,4 +1,5 @@
-/* A plan's inside, shared by plan.c (what runs), fuse.c (steps), arena.c (memory) and run.c.
+/* A plan's inside, shared by plan.c (what runs), fuse.c (steps), arena.c and place.c (memory),
+ * again.c (what is computed twice), pack.c (packed weights) and run.c.
  *
  * Planning goes through these stages, each of which only reads what earlier ones decided:
  *
@@ -9,7 +10,12 @@
  *   place    an offset for every buffer, such that buffers in use together never overlap
  *
  * Moments count the calls of one training step: step s runs forward at moment s and backward at
- * moment 2 * steps - 1 - s. */
+ * moment 2 * steps - 1 - s.
+ *
+ * Some values that backward reads are not kept from forward to backward: those that cheap operators
+ * (batch norms, activations) make out of values that are kept anyway. They are dropped, and
+ * computed again just before backward first wants them (Chen et al., "Training Deep Nets with
+ * Sublinear Memory Cost", 2016). */
 #ifndef TL_GRAPH_PLAN_H
 #define TL_GRAPH_PLAN_H
 
@@ -26,6 +32,27 @@ bool tl_node_trainable(const tl_graph *graph, int node);
  * inside a frozen backbone are not). Nodes from here on run with `training`. */
 int tl_graph_first_live(const tl_graph *graph);
 
+/* --- values of parameters: with the graph's lock held (graph.c) --------------------------------
+ */
+tl_status tl_graph_load_param(tl_graph *graph, int param, float *out);
+tl_status tl_graph_settle_param(tl_graph *graph, int param);
+
+/* --- packed weights (pack.c) -------------------------------------------------------------------
+ */
+/* What a step reads instead of its operator's parameters: weights in the kernels' order, and the
+ * bias of a fused epilogue. Immutable and shared, unless a parameter is exposed. */
+typedef struct tl_pack {
+    struct tl_pack *next;
+    int users;        /* plans */
+    bool listed;      /* in graph->packs: new plans may use it */
+    int node, affine; /* as in tl_step */
+    tl_shape in;      /* of the node's input, for a batch of 1 */
+    float *weights;
+    float *bias; /* NULL when the step is not fused */
+} tl_pack;
+/* Lets no new plan use packs of nodes after `last`. */
+void tl_graph_forget_packs(tl_graph *graph, int last);
+
 /* --- values ----------------------------------------------------------------------------------- */
 /* Where a value or gradient lives: an index into tl_plan.buffer, or one of these. */
 enum { TL_NO_BUFFER = -1, TL_CALLER_BUFFER = -2 };
@@ -41,7 +68,10 @@ typedef struct tl_value {
     int last;      /* moment of its last use */
     int buffer;
     int grad_buffer;
-    int grad_writer; /* step whose backward writes the gradient first; -1 for `to` */
+    int grad_writer;             /* step whose backward writes the gradient first; -1 for `to` */
+    bool dropped;                /* not kept for backward, but computed again */
+    int again_first, again_last; /* moments at which backward has it again */
+    int again;                   /* buffer */
 } tl_value;
 
 /* --- steps ------------------------------------------------------------------------------------ */
@@ -56,11 +86,11 @@ typedef struct tl_step {
     bool live;       /* sees the forward's `training` */
     bool alias;      /* its output is its input's memory and forward has nothing to do */
     bool grad_alias; /* the same for backward */
-    bool packs;      /* packs at every forward */
+    bool packs;      /* packs at every forward, into scratch */
+    bool own_pack;   /* shares its pack with nobody, since a parameter is exposed */
     tl_op_memory memory;
-    size_t packed; /* offsets in floats into tl_plan.packed */
-    size_t bias;
-    int saved, work_forward, work_backward; /* buffers */
+    tl_pack *pack;
+    int saved, work_forward, work_backward, work_again, packed; /* buffers */
 } tl_step;
 
 /* --- buffers ---------------------------------------------------------------------------------- */
@@ -87,8 +117,7 @@ struct tl_plan {
     float *gradients;
     int64_t gradient_count;
     int64_t *gradient_offset; /* by parameter */
-    float *packed;
-    size_t scale; /* offset into packed: scratch for a fused batch norm's scale */
+    float **held;             /* by parameter: its value in memory, where the plan needs that */
 
     /* The call being made; room for the node with the most inputs. */
     int most_inputs;
@@ -111,10 +140,27 @@ struct tl_plan {
 
 /* fuse.c: fills plan->step from values. `plan->step` has room for every node. */
 void tl_plan_build_steps(tl_plan *plan);
+/* again.c: decides which values are dropped. */
+tl_status tl_plan_choose_dropped(tl_plan *plan);
+/* Whether backward of step s reads its inputs, its output. */
+bool tl_step_keeps_input(const tl_plan *plan, const tl_step *step);
+bool tl_step_keeps_output(const tl_plan *plan, const tl_step *step);
+/* The moment of a step's backward; the one after everything. */
+static inline int tl_backward_moment(const tl_plan *plan, int step) {
+    return 2 * plan->step_count - 1 - step;
+}
+static inline int tl_end_moment(const tl_plan *plan) {
+    return 2 * plan->step_count;
+}
 /* arena.c: fills plan->buffer, and the buffers of values and steps, from steps. */
 tl_status tl_plan_assign_buffers(tl_plan *plan);
-/* arena.c: gives every buffer its offset; *total is the size of the arena. */
+/* place.c: gives every buffer its offset; *total is the size of the arena. */
 tl_status tl_plan_place_buffers(tl_plan *plan, size_t *total);
+/* pack.c: what packing will take, into plan->memory; bringing packs and parameters there; giving
+ * the packs back. */
+void tl_plan_measure_packs(tl_plan *plan);
+tl_status tl_plan_take_packs(tl_plan *plan);
+void tl_plan_return_packs(tl_plan *plan);
 /* run.c: a call of the node's operator for `batch` samples, with shapes, attributes and
  * parameters but no values. It uses plan->in and plan->param. */
 tl_op_call tl_plan_call(tl_plan *plan, int node, int64_t batch);

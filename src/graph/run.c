@@ -1,6 +1,4 @@
-/* Running a plan: packing, forward, backward. Nothing here allocates. */
-#include <string.h>
-
+/* Running a plan: forward, backward. Nothing here allocates. */
 #include "graph/plan.h"
 
 /* --- where things are ------------------------------------------------------------------------- */
@@ -38,7 +36,7 @@ tl_op_call tl_plan_call(tl_plan *plan, int index, int64_t batch) {
         plan->in[i] = value_view(plan, node->input[i], batch);
     }
     for (int i = 0; i < node->param_count; i++) {
-        plan->param[i] = tl_tensor_f32(plan->graph->param[node->first_param + i].value);
+        plan->param[i] = plan->held[node->first_param + i];
     }
     return (tl_op_call){.ctx = plan->ctx,
                         .attr = node->attr,
@@ -57,51 +55,26 @@ static tl_op_call step_call(tl_plan *plan, const tl_step *step) {
     call.backward_follows = plan->trained && step->backward;
     call.stream = plan->step_number * TL_MAX_NODES + (uint64_t)step->node;
     call.saved = buffer_data(plan, step->saved);
-    if (step->memory.packed) call.packed = plan->packed + step->packed;
+    if (step->pack) call.packed = step->pack->weights;
+    if (step->packs) call.packed = buffer_data(plan, step->packed);
     return call;
-}
-
-/* --- packing ---------------------------------------------------------------------------------- */
-
-/* Folds batch norm and the operator's own bias into the epilogue's bias:
- * scale * (x + bias) + shift = scale * x + (scale * bias + shift). */
-static void fold(tl_plan *plan, const tl_step *step, float *scale, float *bias) {
-    const tl_node *node = &plan->graph->node[step->node];
-    const tl_shape *shape = &plan->value[step->node].shape;
-    int64_t channels = shape->dim[shape->rank - 1];
-    if (step->affine >= 0) {
-        tl_op_call call = tl_plan_call(plan, step->affine, plan->options.input.dim[0]);
-        plan->graph->node[step->affine].op->affine(&call, scale, bias);
-    } else {
-        memset(bias, 0, (size_t)channels * sizeof *bias);
-    }
-    if (node->param_count < 2) return;
-    const float *own = tl_tensor_const_f32(plan->graph->param[node->first_param + 1].value);
-    for (int64_t c = 0; c < channels; c++) bias[c] += scale ? scale[c] * own[c] : own[c];
-}
-
-static void pack_step(tl_plan *plan, const tl_step *step) {
-    float *scale = step->affine >= 0 ? plan->packed + plan->scale : NULL;
-    if (step->fused) fold(plan, step, scale, plan->packed + step->bias);
-    const tl_op *op = plan->graph->node[step->node].op;
-    if (!step->memory.packed) return;
-    tl_op_call call = tl_plan_call(plan, step->node, plan->options.input.dim[0]);
-    op->pack(&call, scale, plan->packed + step->packed);
-}
-
-void tl_plan_repack(tl_plan *plan) {
-    for (int s = 0; s < plan->step_count; s++) {
-        if (!plan->step[s].packs) pack_step(plan, &plan->step[s]);
-    }
 }
 
 /* --- forward
  * ------------------------------------------------------------------------------------------------
  */
 
+/* Trained weights are other ones in every step. */
+static void pack_trained(tl_plan *plan, const tl_step *step) {
+    const tl_op *op = plan->graph->node[step->node].op;
+    if (!step->packs || !op->pack) return;
+    tl_op_call call = tl_plan_call(plan, step->node, plan->options.input.dim[0]);
+    op->pack(&call, NULL, buffer_data(plan, step->packed));
+}
+
 static void forward_step(tl_plan *plan, const tl_step *step) {
     const tl_node *node = &plan->graph->node[step->node];
-    if (step->packs) pack_step(plan, step);
+    pack_trained(plan, step);
     tl_op_call call = step_call(plan, step);
     for (int i = 0; i < node->input_count; i++) {
         plan->in[i].data = value_data(plan, node->input[i]);
@@ -110,7 +83,7 @@ static void forward_step(tl_plan *plan, const tl_step *step) {
     call.work = buffer_data(plan, step->work_forward);
     tl_epilogue epilogue = {.act = step->act};
     if (step->fused) {
-        epilogue.bias = plan->packed + step->bias;
+        epilogue.bias = step->pack->bias;
         if (step->residual >= 0) epilogue.residual = value_data(plan, step->residual);
         call.epilogue = &epilogue;
     }
@@ -165,14 +138,38 @@ static bool adds(const tl_plan *plan, int s, const tl_node *node, int i) {
     return false;
 }
 
+/* Where backward finds a value. */
+static float *kept_data(const tl_plan *plan, int index) {
+    const tl_value *value = &plan->value[index];
+    return value->dropped ? buffer_data(plan, value->again) : value_data(plan, index);
+}
+
+/* Makes the values that were dropped and are wanted from step s on. */
+static void make_again(tl_plan *plan, int s) {
+    int moment = tl_backward_moment(plan, s);
+    for (int t = 0; t < plan->step_count; t++) {
+        const tl_step *step = &plan->step[t];
+        const tl_value *out = &plan->value[step->out];
+        if (!out->dropped || out->again_first != moment) continue;
+        const tl_node *node = &plan->graph->node[step->node];
+        tl_op_call call = step_call(plan, step);
+        call.backward_follows = false;
+        plan->in[0].data = kept_data(plan, node->input[0]);
+        call.out.data = kept_data(plan, step->out);
+        call.work = buffer_data(plan, step->work_again);
+        node->op->forward(&call);
+    }
+}
+
 static void backward_step(tl_plan *plan, int s) {
+    make_again(plan, s);
     const tl_step *step = &plan->step[s];
     const tl_node *node = &plan->graph->node[step->node];
     tl_op_call call = step_call(plan, step);
-    bool keeps_input = node->op->flags & TL_OP_KEEPS_INPUT;
+    bool keeps_input = tl_step_keeps_input(plan, step);
     for (int i = 0; i < node->input_count; i++) {
         int input = node->input[i];
-        if (keeps_input) plan->in[i].data = value_data(plan, input);
+        if (keeps_input) plan->in[i].data = kept_data(plan, input);
         plan->grad_in[i] = plan->value[input].gradient ? grad_data(plan, input) : NULL;
         plan->grad_add[i] = adds(plan, s, node, i);
     }
@@ -180,7 +177,7 @@ static void backward_step(tl_plan *plan, int s) {
         int64_t offset = plan->gradient_offset[node->first_param + i];
         plan->grad_param[i] = offset < 0 ? NULL : plan->gradients + offset;
     }
-    if (node->op->flags & TL_OP_KEEPS_OUTPUT) call.out.data = value_data(plan, step->out);
+    if (tl_step_keeps_output(plan, step)) call.out.data = kept_data(plan, step->out);
     call.work = buffer_data(plan, step->work_backward);
     call.grad_out = grad_data(plan, step->out);
     call.grad_in = plan->grad_in;

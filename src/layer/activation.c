@@ -67,7 +67,7 @@ static void backward(const tl_op_call *call, tl_act act, const float *from) {
     const tl_op tl_op_##id = {.name = #id,                                                         \
                               .min_inputs = 1,                                                     \
                               .max_inputs = 1,                                                     \
-                              .flags = (flag) | TL_OP_IN_PLACE,                                    \
+                              .flags = (flag) | TL_OP_IN_PLACE | TL_OP_CHEAP,                      \
                               .infer = infer_same,                                                 \
                               .forward = forward_##id,                                             \
                               .backward = backward_##id,                                           \

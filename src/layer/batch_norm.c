@@ -260,6 +260,8 @@ static void use_forward_statistics(const tl_op_call *call, batch_norm_job *job, 
 static void backward(const tl_op_call *call) {
     batch_norm_job job = make_job(call);
     job.grad_out = call->grad_out;
+    /* Where the input is not kept its factor is 0, but something is read. */
+    if (!job.x) job.x = call->grad_out;
     float *a = coefficients_of(call), *b = a + job.channels, *shift = b + job.channels;
     float *inverse = shift + job.channels;
     use_forward_statistics(call, &job, inverse);
@@ -281,7 +283,8 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_batch_norm = {.name = "batch_norm",
                                 .min_inputs = 1,
                                 .max_inputs = 1,
-                                .flags = TL_OP_KEEPS_INPUT | TL_OP_IN_PLACE | TL_OP_STATISTICS,
+                                .flags = TL_OP_INPUT_TO_TRAIN | TL_OP_IN_PLACE | TL_OP_STATISTICS |
+                                         TL_OP_CHEAP,
                                 .attr_size = sizeof(batch_norm_attr),
                                 .attrs = batch_norm_attrs,
                                 .infer = infer,

@@ -178,7 +178,7 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_conv2d = {.name = "conv2d",
                             .min_inputs = 1,
                             .max_inputs = 1,
-                            .flags = TL_OP_KEEPS_INPUT | TL_OP_EPILOGUE,
+                            .flags = TL_OP_INPUT_TO_TRAIN | TL_OP_EPILOGUE,
                             .attr_size = sizeof(conv2d_attr),
                             .attrs = attrs,
                             .infer = infer,

@@ -93,7 +93,7 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_dense = {.name = "dense",
                            .min_inputs = 1,
                            .max_inputs = 1,
-                           .flags = TL_OP_KEEPS_INPUT | TL_OP_EPILOGUE,
+                           .flags = TL_OP_INPUT_TO_TRAIN | TL_OP_EPILOGUE,
                            .attr_size = sizeof(dense_attr),
                            .attrs = attrs,
                            .infer = infer,

@@ -78,7 +78,8 @@ typedef struct tl_op_call {
     tl_context *ctx;
     const void *attr;
     int input_count;
-    const tl_view *in; /* in[i].data is NULL in backward unless TL_OP_KEEPS_INPUT */
+    const tl_view *in; /* in[i].data is NULL in backward unless TL_OP_KEEPS_INPUT (or
+                          TL_OP_INPUT_TO_TRAIN) */
     tl_view out;       /* out.data is NULL in backward unless TL_OP_KEEPS_OUTPUT */
     int param_count;
     float *const *param;   /* in the order of tl_op_shapes.param */
@@ -114,8 +115,12 @@ typedef enum tl_op_flags {
     TL_OP_RANDOM = 64,      /* draws random numbers when training; TL_OP_VIEW holds otherwise */
     TL_OP_STATISTICS = 128, /* when training, uses and updates the batch's statistics: done only
                                where its own parameters are trained and the plan asks for it */
-    TL_OP_SUM = 256         /* out is the sum of the inputs, all of one shape: two of them are what
+    TL_OP_SUM = 256,        /* out is the sum of the inputs, all of one shape: two of them are what
                                an epilogue's residual can do */
+    TL_OP_INPUT_TO_TRAIN = 512, /* as TL_OP_KEEPS_INPUT, but only where a parameter of its own is
+                                   trained; otherwise in[i].data may be NULL in backward */
+    TL_OP_CHEAP = 1024          /* one input; forward costs little more than a copy and, unless it
+                                   uses the batch's statistics, gives the same bits again */
 } tl_op_flags;
 
 typedef struct tl_op {

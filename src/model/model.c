@@ -124,6 +124,7 @@ tl_status tl_model_require_preprocess(const tl_model *model) {
 
 void tl_model_changed(tl_model *model) {
     tl_plan_pool_clear(model->plans);
+    tl_graph_changed(model->graph);
     tl_free(model->ctx, model->golden_output);
     model->golden_output = NULL;
 }
@@ -184,10 +185,13 @@ const char *tl_model_param_name(const tl_model *model, int index) {
 }
 
 tl_tensor *tl_model_param(tl_model *model, int index) {
-    const tl_param *param = param_at(model, index);
-    if (!param) return NULL;
-    /* From now on the caller may write to it at any time. */
-    tl_plan_pool_expose(model->plans);
+    tl_param *param = param_at(model, index);
+    if (!param || tl_graph_hold_param(model->graph, index) != TL_OK) return NULL;
+    if (!param->exposed) {
+        /* From now on the caller may write to it at any time. */
+        param->exposed = true;
+        tl_plan_pool_expose(model->plans);
+    }
     return param->value;
 }
 

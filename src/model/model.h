@@ -76,7 +76,8 @@ tl_status tl_plan_pool_create(tl_context *ctx, tl_plan_pool **out);
 void tl_plan_pool_free(tl_plan_pool *pool); /* NULL is allowed */
 /* Drops the plans, none of which may be borrowed. */
 void tl_plan_pool_clear(tl_plan_pool *pool);
-/* From now on weights may change between any two calls: plans pack them at every borrowing. */
+/* To be called when a parameter has been exposed: drops idle plans, and the others when they come
+ * back. Plans of exposed parameters pack them at every borrowing. */
 void tl_plan_pool_expose(tl_plan_pool *pool);
 /* Borrows a plan from the input to node `to` for up to `batch` samples of shape `input` (whose
  * dim[0] does not matter; NULL for the model's own); give it back with tl_model_return_plan().

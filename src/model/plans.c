@@ -10,6 +10,7 @@ typedef struct entry {
     int to;
     tl_shape input; /* dim[0]: largest batch */
     bool busy;
+    int generation; /* the pool's when it was made */
     struct entry *next;
 } entry;
 
@@ -18,7 +19,7 @@ struct tl_plan_pool {
     pthread_mutex_t lock;
     entry *entries;
     int idle;
-    bool exposed; /* the caller holds a tensor of ours: packed weights may be stale at any time */
+    int generation; /* how many parameters are exposed, which their plans have to know */
 };
 
 /* Enough for one plan a thread of a busy server; more idle plans than that are dropped. */
@@ -61,7 +62,19 @@ void tl_plan_pool_free(tl_plan_pool *pool) {
 }
 
 void tl_plan_pool_expose(tl_plan_pool *pool) {
-    pool->exposed = true;
+    pthread_mutex_lock(&pool->lock);
+    pool->generation++;
+    for (entry **link = &pool->entries; *link;) {
+        entry *e = *link;
+        if (e->busy) {
+            link = &e->next;
+            continue;
+        }
+        *link = e->next;
+        drop(pool, e);
+    }
+    pool->idle = 0;
+    pthread_mutex_unlock(&pool->lock);
 }
 
 static entry *take_idle(tl_plan_pool *pool, int to, const tl_shape *input) {
@@ -81,7 +94,7 @@ static tl_status make_entry(const tl_model *model, int to, const tl_shape *input
     tl_plan_pool *pool = model->plans;
     entry *e = tl_alloc_zero(pool->ctx, sizeof *e);
     TL_CHECK_MEMORY(e);
-    *e = (entry){.to = to, .input = *input, .busy = true};
+    *e = (entry){.to = to, .input = *input, .busy = true, .generation = pool->generation};
     tl_plan_options options = {.from = 0, .to = to, .input = *input};
     tl_status status = tl_plan_create(model->graph, &options, &e->plan);
     if (status != TL_OK) {
@@ -102,10 +115,16 @@ tl_status tl_model_borrow_plan(const tl_model *model, int to, int64_t batch, con
     tl_shape shape = input ? *input : model->graph->node[0].shape;
     shape.dim[0] = batch;
     entry *e = take_idle(model->plans, to, &shape);
-    if (!e)
+    tl_status status = TL_OK;
+    if (!e) {
         TL_TRY(make_entry(model, to, &shape, &e));
-    else if (model->plans->exposed)
-        tl_plan_repack(e->plan);
+    } else if (e->generation > 0) {
+        status = tl_plan_repack(e->plan);
+    }
+    if (status != TL_OK) {
+        tl_model_return_plan(model, e->plan);
+        return status;
+    }
     *out = e->plan;
     return TL_OK;
 }
@@ -117,7 +136,7 @@ void tl_model_return_plan(const tl_model *model, tl_plan *plan) {
     while (*link && (*link)->plan != plan) link = &(*link)->next;
     entry *e = *link;
     assert(e && e->busy);
-    bool keep = pool->idle < MOST_IDLE;
+    bool keep = pool->idle < MOST_IDLE && e->generation == pool->generation;
     e->busy = false;
     if (keep)
         pool->idle++;
