@@ -50,6 +50,12 @@ TL_API tl_status tl_model_create_empty(tl_context *ctx, int height, int width, i
  * summary and golden vectors. Replaces `path` atomically. Errors: IO, PERMISSION, NO_MEMORY. */
 TL_API tl_status tl_model_save(const tl_model *model, const char *path);
 
+/* Writes the model as an ONNX file (opset 17, N C H W, any batch) for other runtimes; classes and
+ * preprocessing go into its metadata as JSON (libtl.classes, libtl.preprocess). The input and the
+ * output are called as the model's first and last layer. Replaces `path` atomically. Errors:
+ * UNSUPPORTED (names the layer), LIMIT (over 2 GiB), IO, PERMISSION, NO_MEMORY. */
+TL_API tl_status tl_model_export_onnx(const tl_model *model, const char *path);
+
 TL_API void tl_model_free(tl_model *model); /* NULL is allowed */
 
 /* Runs the golden inputs stored in a saved model and compares the answers with those recorded
