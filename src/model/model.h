@@ -231,6 +231,10 @@ struct json_t;
  * tl_free(); NULL when memory is out. */
 char *tl_json_text(tl_context *ctx, struct json_t *json, size_t flags);
 struct json_t *tl_model_classes_json(const tl_model *model);
+/* The inverse: an array of as many names as the model has classes. CORRUPT otherwise. */
+tl_status tl_model_classes_from_json(tl_model *model, const struct json_t *json);
+/* Preprocessing that must give pictures of the model's input size. CORRUPT otherwise. */
+tl_status tl_model_preprocess_from_json(tl_model *model, const struct json_t *json);
 
 /* --- saved models (save.c, saved.c, golden.c)
  * ---------------------------------------------------------- */

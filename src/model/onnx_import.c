@@ -1,5 +1,7 @@
 #include "model/onnx_import.h"
 
+#include <jansson.h>
+
 #include <stdio.h>
 #include <string.h>
 
@@ -207,12 +209,40 @@ static tl_status check_params(const tl_onnx_importer *im) {
     return TL_OK;
 }
 
+/* One of the metadata that tl_model_export_onnx() writes, or NULL. */
+static tl_status find_metadata(const tl_onnx *onnx, const char *key, json_t **out) {
+    *out = NULL;
+    for (int i = 0; i < onnx->metadata_count; i++) {
+        tl_onnx_text value = onnx->metadata[2 * i + 1];
+        if (*out || !tl_onnx_is(onnx, onnx->metadata[2 * i], key)) continue;
+        json_error_t error;
+        *out = json_loadb((const char *)onnx->bytes + value.begin, value.end - value.begin,
+                          JSON_REJECT_DUPLICATES, &error);
+        TL_CHECK(*out, TL_CORRUPT, "%s: metadata %s: offset %u: %s", onnx->name, key,
+                 value.begin + (uint32_t)error.position, error.text);
+    }
+    return TL_OK;
+}
+
+/* Class names and preprocessing, where the file has them as ours do. */
+static tl_status read_metadata(const tl_onnx *onnx, tl_model *model) {
+    json_t *classes = NULL, *preprocess = NULL;
+    tl_status status = find_metadata(onnx, TL_SAVED_KEY_CLASSES, &classes);
+    if (status == TL_OK) status = find_metadata(onnx, TL_SAVED_KEY_PREPROCESS, &preprocess);
+    if (status == TL_OK && classes) status = tl_model_classes_from_json(model, classes);
+    if (status == TL_OK && preprocess) status = tl_model_preprocess_from_json(model, preprocess);
+    json_decref(classes);
+    json_decref(preprocess);
+    return status;
+}
+
 static tl_status wrap(tl_onnx_importer *im, tl_model **out) {
     tl_graph *graph = im->graph;
     im->graph = NULL;
     TL_TRY(tl_model_wrap(graph, "onnx", find_features(graph), out));
     (*out)->format = "onnx";
     tl_status status = tl_model_doubt_preprocess(*out, im->onnx->name);
+    if (status == TL_OK) status = read_metadata(im->onnx, *out);
     if (status == TL_OK) return TL_OK;
     tl_model_free(*out);
     *out = NULL;

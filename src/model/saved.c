@@ -91,7 +91,7 @@ static tl_status check_left_over(const tl_weights *weights, const tl_model *mode
 /* --- classes and preprocessing
  * ------------------------------------------------------------------------ */
 
-static tl_status set_names(tl_model *model, const json_t *json) {
+tl_status tl_model_classes_from_json(tl_model *model, const json_t *json) {
     int count = model->class_count;
     TL_CHECK(json_is_array(json) && json_array_size(json) == (size_t)count, TL_CORRUPT,
              "%s has %zu names, but the graph answers %d classes", TL_SAVED_KEY_CLASSES,
@@ -112,29 +112,32 @@ static tl_status set_names(tl_model *model, const json_t *json) {
 static tl_status read_classes(const tl_weights *weights, tl_model *model) {
     json_t *json = NULL;
     TL_TRY(read_json(weights, TL_SAVED_KEY_CLASSES, &json));
-    tl_status status = set_names(model, json);
+    tl_status status = tl_model_classes_from_json(model, json);
     json_decref(json);
     return status;
 }
 
-static tl_status read_preprocess(const tl_weights *weights, tl_model *model) {
-    if (!tl_model_sees_pictures(model)) return TL_OK;
-    json_t *json = NULL;
-    TL_TRY(read_json(weights, TL_SAVED_KEY_PREPROCESS, &json));
-    if (json_is_null(json)) {
-        json_decref(json);
-        return tl_model_doubt_preprocess(model, weights->source.name);
-    }
+tl_status tl_model_preprocess_from_json(tl_model *model, const json_t *json) {
     tl_preprocess p;
     tl_status status = tl_preprocess_from_json(json, &p);
-    json_decref(json);
     if (status != TL_OK) return tl_fail_in(status, TL_SAVED_KEY_PREPROCESS);
     const int64_t *dim = model->graph->node[0].shape.dim;
     TL_CHECK(p.height == dim[1] && p.width == dim[2], TL_CORRUPT,
              "%s gives pictures of %d x %d, but the graph takes %lld x %lld",
              TL_SAVED_KEY_PREPROCESS, p.height, p.width, (long long)dim[1], (long long)dim[2]);
     model->preprocess = p;
+    model->preprocess_known = true;
     return TL_OK;
+}
+
+static tl_status read_preprocess(const tl_weights *weights, tl_model *model) {
+    if (!tl_model_sees_pictures(model)) return TL_OK;
+    json_t *json = NULL;
+    TL_TRY(read_json(weights, TL_SAVED_KEY_PREPROCESS, &json));
+    tl_status status = json_is_null(json) ? tl_model_doubt_preprocess(model, weights->source.name)
+                                          : tl_model_preprocess_from_json(model, json);
+    json_decref(json);
+    return status;
 }
 
 static tl_status read_training(const tl_weights *weights, tl_model *model) {
