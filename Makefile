@@ -176,6 +176,10 @@ bench: all $(BUILD)/tests/test_kernelcheck  ## time kernels, then whole networks
 		$(BUILD)/tl bench --arch $$arch --mode $$mode $(BENCH_FLAGS) || exit 1; \
 	done; done
 
+.PHONY: bench-peers
+bench-peers: all  ## time beside ONNX Runtime, OpenVINO and PyTorch (PEERS_FLAGS; installs gigabytes)
+	tests/peers/run $(BUILD) $(PEERS_FLAGS)
+
 # --- installing ----------------------------------------------------------------------------
 BINDIR = $(DESTDIR)$(PREFIX)/bin
 INCDIR = $(DESTDIR)$(PREFIX)/include/tl

@@ -87,6 +87,7 @@ static tl_status prepare(job *work) {
     options.optimizer.name = "sgd";
     /* Random weights and one batch over and over: a step that hardly moves cannot diverge. */
     options.optimizer.lr = 1e-6;
+    options.batch_norm_training = true;
     status = tl_model_freeze(work->model, "", false);
     if (status != TL_OK) return status;
     return tl_trainer_create(work->model, &options, &work->trainer);

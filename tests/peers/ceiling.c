@@ -1,0 +1,44 @@
+/* GFLOP/s of one core that does nothing but multiply-adds on registers: what no kernel can exceed.
+ * Built with -march=native by `make bench-peers`. */
+#include <stdio.h>
+#include <time.h>
+
+#if defined(__AVX512F__)
+enum { LANES = 16 };
+#elif defined(__AVX__)
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
+typedef float vector __attribute__((vector_size(LANES * sizeof(float))));
+
+/* More independent chains than a multiply-add has cycles of latency times units. */
+enum { CHAINS = 12, ROUNDS = 2000000, REPEATS = 10 };
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int main(void) {
+    vector sum[CHAINS], factor = {0}, term = {0};
+    factor += 0.999f;
+    term += 0.001f;
+    for (int i = 0; i < CHAINS; i++) sum[i] = term * (float)i;
+    double least = 1e9;
+    for (int repeat = 0; repeat < REPEATS; repeat++) {
+        double start = seconds();
+        for (int round = 0; round < ROUNDS; round++)
+#pragma GCC unroll 12
+            for (int i = 0; i < CHAINS; i++) {
+                sum[i] = sum[i] * factor + term;
+                __asm__ volatile("" : "+x"(sum[i]));
+            }
+        double took = seconds() - start;
+        if (took < least) least = took;
+    }
+    float check = 0;
+    for (int i = 0; i < CHAINS; i++) check += sum[i][0];
+    printf("%.1f %g\n", 2.0 * LANES * CHAINS * ROUNDS / least / 1e9, (double)check);
+}
