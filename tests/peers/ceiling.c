@@ -21,24 +21,29 @@ static double seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* One variable a chain: an array would be kept in memory. */
+#define EACH_CHAIN(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#define DECLARE(i) vector sum##i = term * (float)(i);
+#define STEP(i)                                                                                    \
+    sum##i = sum##i * factor + term;                                                               \
+    __asm__ volatile("" : "+v"(sum##i));
+#define COLLECT(i) check += sum##i[0];
+
 int main(void) {
-    vector sum[CHAINS], factor = {0}, term = {0};
+    vector factor = {0}, term = {0};
     factor += 0.999f;
     term += 0.001f;
-    for (int i = 0; i < CHAINS; i++) sum[i] = term * (float)i;
+    EACH_CHAIN(DECLARE)
     double least = 1e9;
     for (int repeat = 0; repeat < REPEATS; repeat++) {
         double start = seconds();
-        for (int round = 0; round < ROUNDS; round++)
-#pragma GCC unroll 12
-            for (int i = 0; i < CHAINS; i++) {
-                sum[i] = sum[i] * factor + term;
-                __asm__ volatile("" : "+x"(sum[i]));
-            }
+        for (int round = 0; round < ROUNDS; round++) {
+            EACH_CHAIN(STEP)
+        }
         double took = seconds() - start;
         if (took < least) least = took;
     }
     float check = 0;
-    for (int i = 0; i < CHAINS; i++) check += sum[i][0];
+    EACH_CHAIN(COLLECT)
     printf("%.1f %g\n", 2.0 * LANES * CHAINS * ROUNDS / least / 1e9, (double)check);
 }
