@@ -108,6 +108,37 @@ typedef struct tl_resample_axis {
 } tl_resample_axis;
 enum { TL_RESAMPLE_ALIGN = 4 };
 
+/* --- Winograd convolution -----------------------------------------------------------------------
+ */
+
+/* F(m x m, 3 x 3) with m 2 or 4 (Lavin and Gray, "Fast Algorithms for Convolutional Neural
+ * Networks", arXiv 1509.09308): m x m outputs from the (m + 2) x (m + 2) inputs under them by as
+ * many multiplications. The points of interpolation are 0, 1, -1 for m = 2; 0, +-sqrt(1/2),
+ * +-sqrt(2) for m = 4, which err less than 0, +-1, +-2 (Barabasz et al., arXiv 1803.10986); and
+ * infinity. Points are numbered row by row. */
+enum { TL_WINOGRAD_POINTS = 36 }; /* at most, (4 + 2)^2 */
+
+/* v[p * v_step + channel], p < (m + 2)^2, from the inputs x[p][channel]. */
+typedef struct tl_winograd_input {
+    int m;
+    const float *const *x; /* [(m + 2)^2] pixels; zeros where the tile leaves the image */
+    float *v;
+    int64_t v_step, c;
+} tl_winograd_input;
+
+/* The outputs y[y_at[i * m + j] + channel] from the products t[p * t_step + channel]. */
+typedef struct tl_winograd_output {
+    int m;
+    const float *t;
+    int64_t t_step, c;
+    float *y;
+    const int64_t *y_at; /* [m * m] offsets of pixels, negative where there is none */
+    bool accumulate;
+    const float *bias;     /* [c] or NULL */
+    const float *residual; /* as y, or NULL */
+    tl_act act;
+} tl_winograd_output;
+
 /* --- the table ------------------------------------------------------------------------------ */
 
 /* Settings of one optimiser update over a flat range; see src/train/optimizer.c for the rules. */
@@ -134,6 +165,9 @@ struct tl_kernels {
 
     void (*depthwise_row)(const tl_depthwise_row *row);
     void (*depthwise_grad)(const tl_depthwise_grad *grad);
+
+    void (*winograd_input)(const tl_winograd_input *tile);
+    void (*winograd_output)(const tl_winograd_output *tile);
 
     /* Element-wise, n floats; y may be x. */
     void (*act_forward)(tl_act act, const float *x, float *y, int64_t n);

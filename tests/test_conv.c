@@ -266,6 +266,9 @@ static void test_named_shapes(void **state) {
         make_conv(2, 8, 8, 24, 48, 1, 2, 1, 0, 0, 0, 0, 1),  /* strided shortcut */
         make_conv(2, 9, 11, 17, 19, 3, 1, 1, 1, 1, 1, 1, 1), /* 3x3 */
         make_conv(2, 14, 14, 32, 64, 3, 1, 1, 1, 1, 1, 1, 1),
+        make_conv(3, 15, 13, 40, 70, 3, 1, 1, 1, 1, 1, 1, 1), /* Winograd, large tiles */
+        make_conv(1, 30, 33, 33, 32, 3, 1, 1, 0, 2, 1, 0, 1), /* and many, padded unevenly */
+        make_conv(2, 7, 9, 64, 35, 3, 1, 1, 1, 1, 1, 1, 1),   /* small tiles */
         make_conv(1, 10, 10, 20, 36, 3, 2, 1, 0, 0, 1, 1, 1), /* TensorFlow SAME */
         make_conv(1, 13, 12, 18, 16, 3, 1, 2, 2, 2, 2, 2, 1), /* dilated */
         make_conv(1, 13, 12, 10, 12, 3, 2, 3, 3, 2, 1, 4, 1), /* dilated and strided */

@@ -217,6 +217,111 @@ static void test_depthwise_grad(void **state) {
     check_tables("depthwise_grad", check_depthwise_grad, 600);
 }
 
+/* --- Winograd ------------------------------------------------------------------------------- */
+
+/* The transforms as matrices in float64, from the points by the rules in winograd_points.h. */
+typedef struct winograd_matrices {
+    int m, side;
+    double in[6][6], out[4][6];
+} winograd_matrices;
+
+static winograd_matrices make_matrices(int m) {
+    static const double points2[] = {0, 1, -1};
+    const double points4[] = {0, sqrt(0.5), -sqrt(0.5), sqrt(2.0), -sqrt(2.0)};
+    const double *point = m == 2 ? points2 : points4;
+    winograd_matrices w = {.m = m, .side = m + 2};
+    for (int a = 0; a < w.side; a++) { /* the last row is infinity's: nothing is left out */
+        double product[7] = {1};
+        int degree = 0;
+        for (int b = 0; b < w.side - 1; b++) {
+            if (b == a) continue;
+            for (int k = ++degree; k >= 0; k--)
+                product[k] = (k ? product[k - 1] : 0) - point[b] * product[k];
+        }
+        double sign = m == 2 && a == 0 ? -1 : 1;
+        for (int k = 0; k < w.side; k++) w.in[a][k] = sign * product[k];
+        for (int j = 0; j < m; j++)
+            w.out[j][a] = a + 1 < w.side ? pow(point[a], j) : (j == m - 1 ? 1.0 : 0.0);
+    }
+    return w;
+}
+
+/* sum over a, b of left[i][a] right[j][b] x[a * side + b] */
+static exact transform_exactly(const double *left, const double *right, int side, const float *x,
+                               int64_t step) {
+    exact sum = {0};
+    for (int a = 0; a < side; a++) {
+        for (int b = 0; b < side; b++)
+            exact_add(&sum, left[a] * right[b] * (double)x[(a * side + b) * step]);
+    }
+    return sum;
+}
+
+static void check_winograd_input(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    winograd_matrices matrices = make_matrices(random_between(seed, 0, 1) ? 4 : 2);
+    int side = matrices.side, points = side * side;
+    int64_t c = random_between(seed, 1, 50), step = c + random_between(seed, 0, 5);
+    guarded x = guarded_random((size_t)(points * c), seed);
+    guarded v = guarded_random((size_t)((points - 1) * step + c), seed);
+    const float *pixels[TL_WINOGRAD_POINTS];
+    for (int p = 0; p < points; p++) pixels[p] = x.data + p * c;
+    tl_winograd_input call = {matrices.m, pixels, v.data, step, c};
+    kernels->winograd_input(&call);
+    for (int p = 0; p < points; p++) {
+        for (int64_t k = 0; k < c; k++) {
+            exact sum = transform_exactly(matrices.in[p / side], matrices.in[p % side], side,
+                                          x.data + k, c);
+            worst_compare(w, (double)v.data[p * step + k], sum.value, exact_bound(&sum));
+        }
+    }
+    guarded_free(&x);
+    guarded_free(&v);
+}
+
+static void check_winograd_output(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    winograd_matrices matrices = make_matrices(random_between(seed, 0, 1) ? 4 : 2);
+    int m = matrices.m, side = matrices.side;
+    int64_t c = random_between(seed, 1, 50), step = c + random_between(seed, 0, 5);
+    guarded t = guarded_random((size_t)((side * side - 1) * step + c), seed);
+    guarded y = guarded_random((size_t)(m * m * c), seed), before = guarded_copy(&y);
+    guarded bias = guarded_random((size_t)c, seed), residual = guarded_random(y.count, seed);
+    int64_t y_at[TL_WINOGRAD_POINTS];
+    for (int i = 0; i < m * m; i++) y_at[i] = random_between(seed, 0, 4) ? i * c : -1;
+    tl_winograd_output call = {.m = m,
+                               .t = t.data,
+                               .t_step = step,
+                               .c = c,
+                               .y = y.data,
+                               .y_at = y_at,
+                               .accumulate = random_between(seed, 0, 1),
+                               .bias = random_between(seed, 0, 1) ? bias.data : NULL,
+                               .residual = random_between(seed, 0, 1) ? residual.data : NULL,
+                               .act = (tl_act)random_between(seed, 0, 5)};
+    kernels->winograd_output(&call);
+    for (int i = 0; i < m * m; i++) {
+        for (int64_t k = 0; k < c; k++) {
+            int64_t at = i * c + k;
+            if (y_at[i] < 0) {
+                assert_true(y.data[at] == before.data[at]);
+                continue;
+            }
+            exact sum =
+                transform_exactly(matrices.out[i / m], matrices.out[i % m], side, t.data + k, step);
+            compare_epilogue(w, y.data[at], sum, call.accumulate ? before.data + at : NULL,
+                             call.bias ? call.bias + k : NULL,
+                             call.residual ? call.residual + at : NULL, call.act);
+        }
+    }
+    guarded *all[] = {&t, &y, &before, &bias, &residual};
+    for (int i = 0; i < 5; i++) guarded_free(all[i]);
+}
+
+static void test_winograd(void **state) {
+    (void)state;
+    check_tables("winograd_input", check_winograd_input, 100);
+    check_tables("winograd_output", check_winograd_output, 100);
+}
+
 /* --- element-wise --------------------------------------------------------------------------- */
 
 /* Results that need not be bit-equal to the reference: the exponential has its own polynomial. */
@@ -436,9 +541,9 @@ int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench(argc - 2, argv + 2);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemm_tile),      cmocka_unit_test(test_depthwise_row),
-        cmocka_unit_test(test_depthwise_grad), cmocka_unit_test(test_activations),
-        cmocka_unit_test(test_nan_stays),      cmocka_unit_test(test_elementwise),
-        cmocka_unit_test(test_optimizers),
+        cmocka_unit_test(test_depthwise_grad), cmocka_unit_test(test_winograd),
+        cmocka_unit_test(test_activations),    cmocka_unit_test(test_nan_stays),
+        cmocka_unit_test(test_elementwise),    cmocka_unit_test(test_optimizers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include "simd/pool.h"
 #include "simd/softmax.h"
 #include "simd/sums.h"
+#include "simd/winograd.h"
 
 const struct tl_kernels tl_kernels_avx2 = {
     .name = "avx2",
@@ -17,6 +18,8 @@ const struct tl_kernels tl_kernels_avx2 = {
     .gemm_tile = tl_avx2_gemm_tile,
     .depthwise_row = tl_avx2_depthwise_row,
     .depthwise_grad = tl_avx2_depthwise_grad,
+    .winograd_input = simd_winograd_input,
+    .winograd_output = simd_winograd_output,
     .act_forward = simd_act_forward,
     .act_backward = simd_act_backward,
     .add = simd_add,

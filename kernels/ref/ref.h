@@ -7,10 +7,12 @@
 
 enum { TL_REF_MR = 4, TL_REF_NR = 16, TL_REF_NR_NARROW = 8 };
 
-/* Matrix multiplication (gemm.c) and depthwise convolution (depthwise.c). */
+/* Matrix multiplication (gemm.c), depthwise (depthwise.c) and Winograd (winograd.c) convolution. */
 void tl_ref_gemm_tile(const tl_gemm_tile *tile, int rows, int columns);
 void tl_ref_depthwise_row(const tl_depthwise_row *row);
 void tl_ref_depthwise_grad(const tl_depthwise_grad *grad);
+void tl_ref_winograd_input(const tl_winograd_input *tile);
+void tl_ref_winograd_output(const tl_winograd_output *tile);
 
 /* Element-wise (elementwise.c). */
 float tl_ref_act(tl_act act, float x); /* one value; what every epilogue computes */

@@ -3,6 +3,7 @@
 
 #include "compute/conv_parts.h"
 #include "compute/cut.h"
+#include "compute/winograd.h"
 
 /* The multiplication that a forward pass is; data pointers are still to be set. */
 static tl_gather forward_gather(const tl_conv *c, const tl_joined *joined) {
@@ -22,6 +23,8 @@ static tl_gather forward_gather(const tl_conv *c, const tl_joined *joined) {
 
 size_t tl_conv_packed_size(tl_context *ctx, const tl_conv *conv) {
     if (tl_conv_is_depthwise(conv)) return tl_depthwise_packed_size(conv);
+    int m = tl_winograd_choose(conv);
+    if (m) return tl_winograd_packed_size(ctx, conv, m);
     return tl_gather_packed_size(tl_context_kernels(ctx), conv->groups, conv->kh * conv->kw,
                                  conv->ic / conv->groups, conv->oc / conv->groups);
 }
@@ -30,6 +33,11 @@ void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, co
                   float *packed) {
     if (tl_conv_is_depthwise(conv)) {
         tl_depthwise_pack(conv, weights, scale, packed);
+        return;
+    }
+    int m = tl_winograd_choose(conv);
+    if (m) {
+        tl_winograd_pack(ctx, conv, m, weights, scale, packed);
         return;
     }
     tl_joined joined = tl_conv_joined(conv);
@@ -51,6 +59,8 @@ void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, co
 }
 
 static size_t forward_work(tl_context *ctx, const tl_conv *conv) {
+    int m = tl_winograd_choose(conv);
+    if (m) return tl_winograd_work(ctx, conv, m);
     tl_joined joined = tl_conv_joined(conv);
     tl_gather g = forward_gather(conv, &joined);
     return tl_cut_aligned(joined.floats) + tl_gather_work(ctx, &g);
@@ -67,6 +77,11 @@ void tl_conv_forward(tl_context *ctx, const tl_conv *conv, const float *x, const
                      const tl_epilogue *epilogue, float *y, float *work) {
     if (tl_conv_is_depthwise(conv)) {
         tl_depthwise_forward(ctx, conv, x, packed, epilogue, y);
+        return;
+    }
+    int m = tl_winograd_choose(conv);
+    if (m) {
+        tl_winograd_forward(ctx, conv, m, x, packed, epilogue, y, work);
         return;
     }
     tl_joined joined = tl_conv_joined(conv);

@@ -1,0 +1,109 @@
+/* Winograd transforms for whichever vec.h was included before. Channels run along the vector. */
+#ifndef TL_KERNELS_SIMD_WINOGRAD_H
+#define TL_KERNELS_SIMD_WINOGRAD_H
+
+#include "kernels.h"
+#include "simd/act.h"
+
+#define WINOGRAD_TYPE vec
+#define WINOGRAD_ADD(a, b) vec_add((a), (b))
+#define WINOGRAD_SUB(a, b) vec_sub((a), (b))
+#define WINOGRAD_MUL(constant, b) vec_mul(vec_set(constant), (b))
+#define WINOGRAD_FMA(constant, b, c) vec_fma(vec_set(constant), (b), (c))
+#include "winograd_points.h"
+
+#define WINOGRAD_INLINE static inline __attribute__((always_inline))
+
+enum { WINOGRAD_SIDE = 6 };
+
+/* One vector of channels; m is a constant. */
+WINOGRAD_INLINE void winograd_input_channels(const tl_winograd_input *t, const int m,
+                                             int64_t channel, vec_mask mask) {
+    const int side = m + 2;
+    vec half[WINOGRAD_SIDE][WINOGRAD_SIDE];
+#pragma GCC unroll 6
+    for (int j = 0; j < side; j++) {
+        vec line[WINOGRAD_SIDE], result[WINOGRAD_SIDE];
+#pragma GCC unroll 6
+        for (int i = 0; i < side; i++) line[i] = vec_load_first(t->x[i * side + j] + channel, mask);
+        if (m == 2)
+            winograd_input_2(line, result);
+        else
+            winograd_input_4(line, result);
+#pragma GCC unroll 6
+        for (int i = 0; i < side; i++) half[i][j] = result[i];
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < side; i++) {
+        vec result[WINOGRAD_SIDE];
+        if (m == 2)
+            winograd_input_2(half[i], result);
+        else
+            winograd_input_4(half[i], result);
+        float *v = t->v + i * side * t->v_step + channel;
+#pragma GCC unroll 6
+        for (int j = 0; j < side; j++) vec_store_first(v + j * t->v_step, mask, result[j]);
+    }
+}
+
+static void simd_winograd_input(const tl_winograd_input *t) {
+    for (int64_t channel = 0; channel < t->c; channel += VEC) {
+        vec_mask mask = vec_first(t->c - channel);
+        if (t->m == 2)
+            winograd_input_channels(t, 2, channel, mask);
+        else
+            winograd_input_channels(t, 4, channel, mask);
+    }
+}
+
+WINOGRAD_INLINE void winograd_finish(const tl_winograd_output *t, int pixel, int64_t channel,
+                                     vec bias, vec_mask mask, vec value) {
+    if (t->y_at[pixel] < 0) return;
+    int64_t at = t->y_at[pixel] + channel;
+    if (t->accumulate) value = vec_add(value, vec_load_first(t->y + at, mask));
+    value = vec_add(value, bias);
+    if (t->residual) value = vec_add(value, vec_load_first(t->residual + at, mask));
+    vec_store_first(t->y + at, mask, vec_act(t->act, value));
+}
+
+WINOGRAD_INLINE void winograd_output_channels(const tl_winograd_output *t, const int m,
+                                              int64_t channel, vec_mask mask) {
+    const int side = m + 2;
+    vec half[WINOGRAD_SIDE][WINOGRAD_SIDE];
+#pragma GCC unroll 6
+    for (int j = 0; j < side; j++) {
+        vec line[WINOGRAD_SIDE], result[WINOGRAD_SIDE];
+#pragma GCC unroll 6
+        for (int i = 0; i < side; i++)
+            line[i] = vec_load_first(t->t + (i * side + j) * t->t_step + channel, mask);
+        if (m == 2)
+            winograd_output_2(line, result);
+        else
+            winograd_output_4(line, result);
+#pragma GCC unroll 6
+        for (int i = 0; i < m; i++) half[i][j] = result[i];
+    }
+    vec bias = t->bias ? vec_load_first(t->bias + channel, mask) : vec_set(0.0f);
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++) {
+        vec result[WINOGRAD_SIDE];
+        if (m == 2)
+            winograd_output_2(half[i], result);
+        else
+            winograd_output_4(half[i], result);
+#pragma GCC unroll 4
+        for (int j = 0; j < m; j++) winograd_finish(t, i * m + j, channel, bias, mask, result[j]);
+    }
+}
+
+static void simd_winograd_output(const tl_winograd_output *t) {
+    for (int64_t channel = 0; channel < t->c; channel += VEC) {
+        vec_mask mask = vec_first(t->c - channel);
+        if (t->m == 2)
+            winograd_output_channels(t, 2, channel, mask);
+        else
+            winograd_output_channels(t, 4, channel, mask);
+    }
+}
+
+#endif

@@ -1,0 +1,209 @@
+/* Tiles of m x m outputs in blocks. For each block: inputs are transformed, (m + 2)^2 matrices
+ * multiplied, products transformed back with the epilogue. With many tiles every thread has
+ * blocks of its own; with few, one block is shared and threads divide each of the three steps,
+ * so that no two read the same weights. */
+#include "compute/winograd.h"
+
+#include <string.h>
+
+#include "compute/cut.h"
+#include "compute/gather.h"
+
+enum { MAX_SIDE = 6, MAX_ROWS = 64, BLOCK_TILES = 56 };
+
+typedef struct winograd_plan {
+    const struct tl_kernels *kernels;
+    const tl_conv *conv;
+    int m, points;
+    int64_t tiles_y, tiles_x, tiles;
+    int64_t block;          /* tiles of a thread's block */
+    int64_t v_row, v_point; /* floats from tile to tile and point to point, of inputs */
+    int64_t t_point;        /* of products; tiles are oc apart */
+    int64_t panels;
+    int64_t point_size; /* of packed weights */
+    int threads;
+    size_t zero_floats, block_floats;
+    /* set by forward */
+    const float *x, *packed;
+    const tl_epilogue *epilogue;
+    float *y, *zero, *blocks;
+} winograd_plan;
+
+/* One block in progress. */
+typedef struct winograd_block {
+    const winograd_plan *plan;
+    int64_t first, count; /* tiles */
+    float *v, *t;
+} winograd_block;
+
+/* Small images gain little from large tiles: those at the edge are mostly empty. And their weights
+ * are the largest of a network, so that four times of them cost more than is saved. */
+enum { LARGE_IMAGE = 12, MIN_CHANNELS = 32 };
+
+int tl_winograd_choose(const tl_conv *c) {
+    bool fits = c->kh == 3 && c->kw == 3 && c->stride_h == 1 && c->stride_w == 1 &&
+                c->dilation_h == 1 && c->dilation_w == 1 && c->groups == 1;
+    if (!fits || c->ic < MIN_CHANNELS || c->oc < MIN_CHANNELS || c->oh < 4 || c->ow < 4) return 0;
+    return c->oh >= LARGE_IMAGE && c->ow >= LARGE_IMAGE ? 4 : 2;
+}
+
+static winograd_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {
+    winograd_plan p = {.kernels = tl_context_kernels(ctx), .conv = c, .m = m};
+    p.points = (m + 2) * (m + 2);
+    p.tiles_y = (c->oh + m - 1) / m;
+    p.tiles_x = (c->ow + m - 1) / m;
+    p.tiles = c->n * p.tiles_y * p.tiles_x;
+    int mr = p.kernels->mr;
+    p.block = BLOCK_TILES / mr * mr;
+    /* Rows 4 KiB apart would share cache sets, and so would points. */
+    p.v_row = (int64_t)tl_cut_aligned((size_t)c->ic);
+    if (p.v_row % 1024 == 0) p.v_row += 16;
+    p.threads = tl_context_threads(ctx);
+    p.panels = (c->oc + p.kernels->nr - 1) / p.kernels->nr;
+    p.point_size = (int64_t)tl_gather_packed_size(p.kernels, 1, 1, c->ic, c->oc);
+    p.v_point = p.block * p.v_row + 16;
+    p.t_point = (int64_t)tl_cut_aligned((size_t)(p.block * c->oc)) + 16;
+    p.zero_floats = tl_cut_aligned((size_t)c->ic);
+    p.block_floats = (size_t)(p.points * (p.v_point + p.t_point));
+    return p;
+}
+
+size_t tl_winograd_work(tl_context *ctx, const tl_conv *conv, int m) {
+    winograd_plan p = make_plan(ctx, conv, m);
+    return p.zero_floats + p.block_floats * (size_t)p.threads;
+}
+
+/* --- the three steps; ranges are of tiles, of matrix panels, of tiles ------------------------- */
+
+/* Image, and first output pixel, of a tile. */
+static void place_tile(const winograd_plan *p, int64_t tile, int64_t *n, int64_t *y, int64_t *x) {
+    *x = tile % p->tiles_x * p->m;
+    *y = tile / p->tiles_x % p->tiles_y * p->m;
+    *n = tile / p->tiles_x / p->tiles_y;
+}
+
+static void transform_inputs(void *arg, int64_t begin, int64_t end) {
+    const winograd_block *b = arg;
+    const winograd_plan *p = b->plan;
+    const tl_conv *c = p->conv;
+    int side = p->m + 2;
+    for (int64_t tile = begin; tile < end; tile++) {
+        int64_t n, y, x;
+        place_tile(p, b->first + tile, &n, &y, &x);
+        const float *pixels[TL_WINOGRAD_POINTS];
+        for (int i = 0; i < side * side; i++) {
+            int64_t in_y = y - c->pad_top + i / side, in_x = x - c->pad_left + i % side;
+            bool inside = in_y >= 0 && in_y < c->h && in_x >= 0 && in_x < c->w;
+            pixels[i] = inside ? p->x + ((n * c->h + in_y) * c->w + in_x) * c->ic : p->zero;
+        }
+        tl_winograd_input call = {
+            .m = p->m, .x = pixels, .v = b->v + tile * p->v_row, .v_step = p->v_point, .c = c->ic};
+        p->kernels->winograd_input(&call);
+    }
+}
+
+static void multiply_panels(void *arg, int64_t begin, int64_t end) {
+    const winograd_block *b = arg;
+    const winograd_plan *p = b->plan;
+    int mr = p->kernels->mr, nr = p->kernels->nr;
+    int64_t ic = p->conv->ic, oc = p->conv->oc;
+    for (int64_t unit = begin; unit < end; unit++) {
+        int64_t point = unit / p->panels, column = unit % p->panels * nr, left = oc - column;
+        int width = tl_panel_width(p->kernels, left);
+        const float *a[MAX_ROWS];
+        int64_t c_row[MAX_ROWS];
+        tl_gemm_tile tile = {.taps = 1,
+                             .k = ic,
+                             .a = a,
+                             .a_step = 1,
+                             .b = p->packed + point * p->point_size + column * ic,
+                             .b_step = width,
+                             .c = b->t + point * p->t_point + column,
+                             .c_row = c_row};
+        for (int64_t row = 0; row < b->count; row += mr) {
+            int rows = b->count - row < mr ? (int)(b->count - row) : mr;
+            for (int i = 0; i < rows; i++) {
+                a[i] = b->v + point * p->v_point + (row + i) * p->v_row;
+                c_row[i] = (row + i) * oc;
+            }
+            p->kernels->gemm_tile(&tile, rows, left < width ? (int)left : width);
+        }
+    }
+}
+
+static void transform_outputs(void *arg, int64_t begin, int64_t end) {
+    const winograd_block *b = arg;
+    const winograd_plan *p = b->plan;
+    const tl_conv *c = p->conv;
+    const tl_epilogue *e = p->epilogue;
+    for (int64_t tile = begin; tile < end; tile++) {
+        int64_t n, y, x, y_at[TL_WINOGRAD_POINTS];
+        place_tile(p, b->first + tile, &n, &y, &x);
+        for (int i = 0; i < p->m * p->m; i++) {
+            int64_t out_y = y + i / p->m, out_x = x + i % p->m;
+            bool inside = out_y < c->oh && out_x < c->ow;
+            y_at[i] = inside ? ((n * c->oh + out_y) * c->ow + out_x) * c->oc : -1;
+        }
+        tl_winograd_output call = {.m = p->m,
+                                   .t = b->t + tile * c->oc,
+                                   .t_step = p->t_point,
+                                   .c = c->oc,
+                                   .y = p->y,
+                                   .y_at = y_at,
+                                   .bias = e ? e->bias : NULL,
+                                   .residual = e ? e->residual : NULL,
+                                   .act = e ? e->act : TL_ACT_NONE};
+        p->kernels->winograd_output(&call);
+    }
+}
+
+/* --- blocks ------------------------------------------------------------------------------------
+ */
+
+static winograd_block slot_block(const winograd_plan *p, int slot) {
+    winograd_block b = {.plan = p, .v = p->blocks + (size_t)slot * p->block_floats};
+    b.t = b.v + p->points * p->v_point;
+    return b;
+}
+
+static void run_slots(void *arg, int64_t begin, int64_t end) {
+    const winograd_plan *p = arg;
+    for (int64_t slot = begin; slot < end; slot++) {
+        winograd_block b = slot_block(p, (int)slot);
+        int64_t tile, tile_end;
+        tl_cut_range(p->tiles, (int)slot, p->threads, &tile, &tile_end);
+        for (; tile < tile_end; tile += p->block) {
+            b.first = tile;
+            b.count = tile_end - tile < p->block ? tile_end - tile : p->block;
+            transform_inputs(&b, 0, b.count);
+            multiply_panels(&b, 0, p->points * p->panels);
+            transform_outputs(&b, 0, b.count);
+        }
+    }
+}
+
+static void run_shared(tl_context *ctx, const winograd_plan *p) {
+    winograd_block b = slot_block(p, 0);
+    for (b.first = 0; b.first < p->tiles; b.first += p->block) {
+        b.count = p->tiles - b.first < p->block ? p->tiles - b.first : p->block;
+        tl_parallel(ctx, b.count, transform_inputs, &b);
+        tl_parallel(ctx, p->points * p->panels, multiply_panels, &b);
+        tl_parallel(ctx, b.count, transform_outputs, &b);
+    }
+}
+
+void tl_winograd_forward(tl_context *ctx, const tl_conv *conv, int m, const float *x,
+                         const float *packed, const tl_epilogue *epilogue, float *y, float *work) {
+    winograd_plan p = make_plan(ctx, conv, m);
+    memset(work, 0, p.zero_floats * sizeof(float));
+    p.x = x;
+    p.packed = packed;
+    p.epilogue = epilogue;
+    p.y = y;
+    p.zero = work;
+    p.blocks = work + p.zero_floats;
+    if (p.tiles >= p.block * p.threads)
+        tl_parallel(ctx, p.threads, run_slots, &p);
+    else
+        run_shared(ctx, &p);
+}

@@ -1,0 +1,19 @@
+/* 3 x 3 convolutions of stride 1 by Winograd's method: fewer multiplications than any direct way,
+ * for four times (m = 4) or nearly twice (m = 2) as large packed weights. See kernels.h for
+ * sources and points. */
+#ifndef TL_COMPUTE_WINOGRAD_H
+#define TL_COMPUTE_WINOGRAD_H
+
+#include "compute/conv.h"
+
+/* m of F(m x m, 3 x 3) for this shape, whatever the number of images; 0 for a direct way. */
+int tl_winograd_choose(const tl_conv *conv);
+
+size_t tl_winograd_packed_size(tl_context *ctx, const tl_conv *conv, int m);
+void tl_winograd_pack(tl_context *ctx, const tl_conv *conv, int m, const float *weights,
+                      const float *scale, float *packed);
+size_t tl_winograd_work(tl_context *ctx, const tl_conv *conv, int m);
+void tl_winograd_forward(tl_context *ctx, const tl_conv *conv, int m, const float *x,
+                         const float *packed, const tl_epilogue *epilogue, float *y, float *work);
+
+#endif
