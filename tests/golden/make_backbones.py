@@ -139,7 +139,8 @@ def inception(classes, size):
 # gamma, gradients (theirs: ours), running statistics. gamma is chosen so that values neither fade nor grow with depth, which would amplify PyTorch's own rounding.
 CASES = [
     ("resnet18", "torchvision", vision("resnet18"), 1000, 2, (64, 64), 0.6, BASIC, {}),
-    ("resnet18", "torchvision", vision("resnet18"), 16, 4, (64, 64), 0.6, BASIC, STATISTICS),
+    # At 64 one value lies so near the bend of a ReLU that rounding decides its gradient.
+    ("resnet18", "torchvision", vision("resnet18"), 16, 4, (56, 56), 0.6, BASIC, STATISTICS),
     ("resnet34", "torchvision", vision("resnet34"), 16, 1, (64, 64), 0.6, {}, {}),
     ("resnet50", "torchvision", vision("resnet50"), 16, 2, (64, 64), 0.6, BOTTLENECK, {}),
     ("resnet101", "torchvision", vision("resnet101"), 16, 1, (64, 64), 0.6, {}, {}),
