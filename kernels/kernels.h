@@ -108,8 +108,7 @@ typedef struct tl_resample_axis {
 } tl_resample_axis;
 enum { TL_RESAMPLE_ALIGN = 4 };
 
-/* --- Winograd convolution -----------------------------------------------------------------------
- */
+/* --- Winograd convolution ---------------------------------------------------------- */
 
 /* F(m x m, 3 x 3) with m 2 or 4 (Lavin and Gray, "Fast Algorithms for Convolutional Neural
  * Networks", arXiv 1509.09308): m x m outputs from the (m + 2) x (m + 2) inputs under them by as
