@@ -87,16 +87,23 @@ test_wrong_values_name_flag_and_choices() {
     expect_refusal 2 "--model|twice" "$tl" predict --model x --model y z.png
     expect_refusal 2 "too many" "$tl" verify x y
     expect_refusal 2 "--threads|0" "$tl" predict --model x --threads 0 y.png
+    expect_refusal 2 "--threads|1024" "$tl" predict --model x --threads 1025 y.png
+    expect_refusal 2 "--threads|4294967297" "$tl" predict --model x --threads 4294967297 y.png
+    expect_refusal 2 "--out|MODEL" "$tl" finetune --backbone x --data y --out ""
+    expect_refusal 2 "--freeze|all|none" "$tl" finetune --backbone x --data y --freeze "" --out "$work/x"
+    expect_refusal 2 "--model" "$tl" predict --model= y.png
     [ -e "$work/x" ] && fail "something was written"
     return 0
 }
 
 test_bad_recipe_values_are_refused() {
-    expect_refusal 1 "head" finetune --head 256,swoosh --out "$work/x"
-    expect_refusal 1 "augment" finetune --augment flop --out "$work/x"
+    expect_refusal 2 "--head|swoosh|relu6" finetune --head 256,swoosh --out "$work/x"
+    expect_refusal 2 "--head|1.5|0.999" finetune --head 256,dropout:1.5 --out "$work/x"
+    expect_refusal 2 "--augment|flop|rotation" finetune --augment flop --out "$work/x"
+    expect_refusal 2 "--preprocess|caffe2|torchvision" finetune --preprocess caffe2 --out "$work/x"
     expect_refusal 1 "nosuchlayer" "$tl" finetune --backbone "$model" --data "$pictures" --freeze nosuchlayer --out "$work/x"
-    expect_refusal 2 "val_split" "$tl" finetune --backbone "$model" --data "$pictures" --val-split 1.5 --out "$work/x"
-    expect_refusal 2 "lr" "$tl" finetune --backbone "$model" --data "$pictures" --lr -1 --out "$work/x"
+    expect_refusal 2 "--val-split" "$tl" finetune --backbone "$model" --data "$pictures" --val-split 1.5 --out "$work/x"
+    expect_refusal 2 "--lr|-1" "$tl" finetune --backbone "$model" --data "$pictures" --lr -1 --out "$work/x"
     [ -e "$work/x" ] && fail "something was written"
     return 0
 }
@@ -196,6 +203,14 @@ test_predict_reports_names_that_are_not_utf8() {
     cp "$pictures/red/000.png" "$name"
     expect_status 0 "$tl" predict --model "$trained" --json "$name"
     expect_json "image top" 'd["image"].endswith("caf\ufffd.png")'
+}
+
+test_control_characters_in_names_stay_on_their_line() {
+    name=$work/$(printf 'two\nlines\033[31m.png')
+    echo "no picture" >"$name"
+    expect_status 1 "$tl" predict --model "$trained" "$name"
+    [ "$(wc -l <"$work/err")" -eq 1 ] || fail "not one line"
+    grep -qF 'two\nlines\x1b[31m.png' "$work/err" || { cat "$work/err"; fail "the name is not shown"; }
 }
 
 test_features() {

@@ -502,7 +502,7 @@ static void test_every_key_can_be_set(void **state) {
                                               {"data", "d"},
                                               {"val", "v"},
                                               {"val_split", "0.3"},
-                                              {"preprocess", "x"},
+                                              {"preprocess", "keras-tf"},
                                               {"image_size", "96"},
                                               {"pool", "gmp"},
                                               {"head", "8,relu"},
@@ -574,6 +574,8 @@ static const struct {
     {"style", "caffe", "one of keras, pytorch"},
     {"dtype", "bf16", "option dtype is 'bf16', expected one of f32"},
     {"max_skipped", "2", "a number from 0 to 1"},
+    {"head", "256,swoosh", "swoosh"},
+    {"augment", "flip,rotation:400", "from 0 to 180"},
 };
 
 static void test_wrong_values_name_the_choices(void **state) {
@@ -587,6 +589,7 @@ static void test_wrong_values_name_the_choices(void **state) {
     assert_fails(tl_finetune_options_set(o, "learning_rate", "1"), TL_NOT_FOUND,
                  "backbone, data, val, val_split");
     assert_non_null(strstr(tl_last_error(), "report, max_skipped"));
+    assert_fails(tl_finetune_options_set(o, "preprocess", "sepia"), TL_NOT_FOUND, "torchvision");
     assert_fails(tl_finetune_options_set(o, "owner", "1"), TL_NOT_FOUND, "owner");
     assert_fails(tl_finetune_options_set(o, NULL, "1"), TL_INVALID_ARGUMENT, NULL);
     assert_fails(tl_finetune_options_set(o, "lr", NULL), TL_INVALID_ARGUMENT, NULL);

@@ -72,8 +72,9 @@ TL_API void tl_finetune_options_init(tl_finetune_options *options, size_t size);
  * tl_finetune_options_set() and freed by tl_finetune_options_free(). */
 TL_API tl_status tl_finetune_options_create(tl_context *ctx, tl_finetune_options **out);
 /* Sets a field by its name from text ("30", "true", "256,relu"). Text is copied; a text field can
- * be set by name only in options made by tl_finetune_options_create(). Errors: NOT_FOUND (lists the
- * keys), INVALID_ARGUMENT (names key and expectation). */
+ * be set by name only in options made by tl_finetune_options_create(). Errors: NOT_FOUND (the key
+ * or the preprocessing: lists them), INVALID_ARGUMENT (names key and expectation; head and augment
+ * are read here, too). */
 TL_API tl_status tl_finetune_options_set(tl_finetune_options *options, const char *key,
                                          const char *value);
 TL_API void tl_finetune_options_set_progress(tl_finetune_options *options, tl_progress_fn progress,

@@ -1,6 +1,7 @@
 #include "cli/args.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,10 +10,25 @@
 
 enum { HELP_COLUMN = 28 };
 
+void cli_put(FILE *stream, const char *text) {
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+        if (*c == '\n') {
+            fputs("\\n", stream);
+        } else if (*c < ' ' || *c == 127) {
+            fprintf(stream, "\\x%02x", *c);
+        } else {
+            putc(*c, stream);
+        }
+    }
+}
+
 static void complain(const char *command, const char *format, va_list list) {
+    char *text = NULL;
+    if (vasprintf(&text, format, list) < 0) text = NULL;
     fprintf(stderr, "tl %s: ", command);
-    vfprintf(stderr, format, list);
+    cli_put(stderr, text ? text : "out of memory");
     fputc('\n', stderr);
+    free(text);
 }
 
 int cli_fail(const cli_args *args, const char *format, ...) {
@@ -63,7 +79,7 @@ static bool is_whole(const char *text, int64_t least) {
     char *end;
     errno = 0;
     long long number = strtoll(text, &end, 10);
-    return end != text && !*end && !errno && number >= least;
+    return end != text && !*end && !errno && number >= least && number <= INT_MAX;
 }
 
 static bool is_real(const char *text) {
@@ -77,12 +93,13 @@ static int check_value(const cli_args *args, const cli_flag *flag, const char *v
     switch (flag->kind) {
     case CLI_TEXT:
         if (flag->choices && !is_choice(flag->value, value)) expected = flag->value;
+        if (!*value && !flag->may_be_empty) expected = flag->value;
         break;
     case CLI_COUNT:
-        if (!is_whole(value, 1)) expected = "a whole number from 1";
+        if (!is_whole(value, 1)) expected = "a whole number from 1 to 2147483647";
         break;
     case CLI_WHOLE:
-        if (!is_whole(value, 0)) expected = "a whole number from 0";
+        if (!is_whole(value, 0)) expected = "a whole number from 0 to 2147483647";
         break;
     case CLI_REAL:
         if (!is_real(value)) expected = "a number";

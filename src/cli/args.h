@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define CLI_MAX_FLAGS 40
 
@@ -15,8 +16,8 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 typedef enum cli_kind {
     CLI_TEXT,   /* anything */
     CLI_SWITCH, /* takes no value */
-    CLI_COUNT,  /* a whole number from 1 */
-    CLI_WHOLE,  /* a whole number from 0 */
+    CLI_COUNT,  /* a whole number from 1 that an int can hold */
+    CLI_WHOLE,  /* the same from 0 */
     CLI_REAL    /* a finite number */
 } cli_kind;
 
@@ -28,6 +29,7 @@ typedef struct cli_flag {
     bool choices;      /* only the values listed in `value` are accepted */
     const char *help;
     const char *preset; /* default shown in the help, and given by the getters below; or NULL */
+    bool may_be_empty;  /* CLI_TEXT: "" is a value too */
 } cli_flag;
 
 typedef struct cli_args cli_args;
@@ -57,6 +59,10 @@ void cli_print_help(const cli_command *command);
 const char *cli_text(const cli_args *args, const char *name);
 bool cli_given(const cli_args *args, const char *name);
 int64_t cli_whole(const cli_args *args, const char *name);
+
+/* Writes text that a file may have chosen: control characters as \n or \x1b, so that a message
+ * stays one line and no name can steer the terminal. */
+void cli_put(FILE *stream, const char *text);
 
 /* "tl COMMAND: message", one line on stderr; returns the exit status of its name. */
 int cli_fail(const cli_args *args, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -31,14 +31,15 @@ static const cli_flag flags[] = {
     {"--nesterov", CLI_SWITCH, .help = "Nesterov momentum for sgd"},
     {"--weight-decay", CLI_REAL, .value = "X", .help = "weight decay", .preset = "0"},
     {"--head", CLI_TEXT, .value = "LAYERS",
-     .help = "layers before the classifier, as 256,relu,dropout:0.5"},
+     .help = "layers before the classifier, as 256,relu,dropout:0.5", .may_be_empty = true},
     {"--pool", CLI_TEXT, .value = "gap|gmp|flatten", .choices = true,
      .help = "how the feature map enters the head", .preset = "gap"},
     {"--activation", CLI_TEXT, .value = "softmax|sigmoid", .choices = true,
      .help = "of the classifier; sigmoid: two classes, one unit", .preset = "softmax"},
     {"--freeze", CLI_TEXT, .value = "all|none|PREFIX",
      .help = "backbone layers that stay as they are", .preset = "all"},
-    {"--augment", CLI_TEXT, .value = "SPEC", .help = "as flip,rotation:40,shift:0.2,zoom:0.2"},
+    {"--augment", CLI_TEXT, .value = "SPEC", .help = "as flip,rotation:40,shift:0.2,zoom:0.2",
+     .may_be_empty = true},
     {"--batch-norm-training", CLI_SWITCH, .help = "thawed batch norms use batch statistics"},
     {"--preprocess", CLI_TEXT, .value = "NAME", .help = "preprocessing other than the backbone's"},
     {"--image-size", CLI_COUNT, .value = "PIXELS", .help = "input side other than the backbone's"},
@@ -110,8 +111,19 @@ static int on_progress(void *user, const tl_progress *now) {
     return interrupted;
 }
 
-/* Hands every given flag to the option of its name. */
-static tl_status set_options(const cli_args *args, tl_finetune_options *options) {
+/* "option lr is ..." and "head: ..." of the library, named as the user knows them: "--lr is ...".
+ */
+static int refused(const cli_args *args, const char *flag, const char *key) {
+    const char *text = tl_last_error();
+    size_t length = strlen(key);
+    if (strncmp(text, "option ", 7) == 0) text += 7;
+    if (strncmp(text, key, length) == 0 && strchr(": ", text[length]))
+        return cli_misuse(args, "%s%s", flag, text + length);
+    return cli_misuse(args, "%s: %s", flag, text);
+}
+
+/* Hands every given flag to the option of its name. Returns an exit status. */
+static int set_options(const cli_args *args, tl_finetune_options *options) {
     for (int i = 0; flags[i].name; i++) {
         const char *value = args->values[i];
         if (!value || strcmp(flags[i].name, "--threads") == 0 ||
@@ -121,10 +133,10 @@ static tl_status set_options(const cli_args *args, tl_finetune_options *options)
         snprintf(key, sizeof key, "%s", flags[i].name + 2);
         for (char *at = key; *at; at++)
             if (*at == '-') *at = '_';
-        tl_status status = tl_finetune_options_set(options, key, value);
-        if (status != TL_OK) return status;
+        if (tl_finetune_options_set(options, key, value) != TL_OK)
+            return refused(args, flags[i].name, key);
     }
-    return TL_OK;
+    return CLI_OK;
 }
 
 static double number(const tl_report *report, const char *key) {
@@ -178,9 +190,10 @@ static int run(const cli_args *args) {
     tl_finetune_options *options = NULL;
     if (tl_finetune_options_create(session.ctx, &options) != TL_OK) {
         result = cli_failed(&session);
-    } else if (set_options(args, options) != TL_OK) {
-        result = cli_misuse(args, "%s", tl_last_error());
     } else {
+        result = set_options(args, options);
+    }
+    if (result == CLI_OK) {
         tl_finetune_options_set_progress(options, on_progress, &watch);
         result = train(&session, options, &watch);
     }

@@ -50,22 +50,38 @@ int cli_print_json(const cli_args *args, json_t *object) {
     return CLI_OK;
 }
 
+/* Characters of UTF-8 text: every byte but those that continue one. */
+static int columns(const char *text) {
+    int count = 0;
+    for (; *text; text++) count += ((unsigned char)*text & 0xC0) != 0x80;
+    return count;
+}
+
 static int name_width(const tl_model *model) {
-    int width = (int)strlen("weighted avg");
+    int width = columns("weighted avg");
     for (int i = 0; i < tl_model_class_count(model); i++) {
-        int length = (int)strlen(tl_model_class_name(model, i));
+        int length = columns(tl_model_class_name(model, i));
         if (length > width) width = length;
     }
     return width;
 }
 
+/* A class's name, flush right. */
+static void print_name(const tl_model *model, int index, int width) {
+    const char *name = tl_model_class_name(model, index);
+    printf("%*s", width - columns(name), "");
+    cli_put(stdout, name);
+}
+
 static void print_report(const tl_model *model, const tl_evaluation *evaluation, int width) {
     long long count = (long long)tl_evaluation_count(evaluation);
     printf("%*s  precision  recall  f1-score  support\n\n", width, "");
-    for (int i = 0; i < tl_model_class_count(model); i++)
-        printf("%*s  %9.2f  %6.2f  %8.2f  %7lld\n", width, tl_model_class_name(model, i),
-               tl_evaluation_precision(evaluation, i), tl_evaluation_recall(evaluation, i),
-               tl_evaluation_f1(evaluation, i), (long long)tl_evaluation_support(evaluation, i));
+    for (int i = 0; i < tl_model_class_count(model); i++) {
+        print_name(model, i, width);
+        printf("  %9.2f  %6.2f  %8.2f  %7lld\n", tl_evaluation_precision(evaluation, i),
+               tl_evaluation_recall(evaluation, i), tl_evaluation_f1(evaluation, i),
+               (long long)tl_evaluation_support(evaluation, i));
+    }
     double precision, recall;
     double f1 = tl_evaluation_macro(evaluation, &precision, &recall);
     printf("\n%*s  %9s  %6s  %8.2f  %7lld\n", width, "accuracy", "", "",
@@ -85,7 +101,8 @@ static void print_confusion(const tl_model *model, const tl_evaluation *evaluati
     }
     puts("\nconfusion matrix (rows: truth, columns: answer, in the order of the rows)\n");
     for (int truth = 0; truth < classes; truth++) {
-        printf("%*s ", width, tl_model_class_name(model, truth));
+        print_name(model, truth, width);
+        putchar(' ');
         for (int answer = 0; answer < classes; answer++)
             printf(" %4lld", (long long)tl_evaluation_confusion(evaluation, truth, answer));
         putchar('\n');

@@ -38,9 +38,11 @@ static int print_json(const cli_args *args, const tl_model *model, const char *i
 
 static void print_text(const tl_model *model, const char *image, const answer *answers, int top) {
     printf("%s\n", image);
-    for (int i = 0; i < top; i++)
-        printf("  %6.2f%%  %s\n", 100 * (double)answers[i].probability,
-               tl_model_class_name(model, answers[i].index));
+    for (int i = 0; i < top; i++) {
+        printf("  %6.2f%%  ", 100 * (double)answers[i].probability);
+        cli_put(stdout, tl_model_class_name(model, answers[i].index));
+        putchar('\n');
+    }
 }
 
 static int predict(const cli_session *session, const tl_model *model, const char *image,

@@ -20,8 +20,12 @@ int cli_session_open(cli_session *session, const cli_args *args) {
     options.isa = cli_text(args, "--isa");
     options.log = keep_warning;
     options.log_user = session;
-    if (tl_context_create(&options, &session->ctx) == TL_OK) return CLI_OK;
-    return cli_misuse(args, "%s", tl_last_error());
+    tl_status status = tl_context_create(&options, &session->ctx);
+    if (status == TL_OK) return CLI_OK;
+    const char *text = tl_last_error();
+    if (status == TL_NO_MEMORY) return cli_fail(args, "%s", text);
+    /* The library's "threads is ..." is our "--threads is ...". */
+    return cli_misuse(args, "%s%s", strncmp(text, "threads ", 8) == 0 ? "--" : "", text);
 }
 
 static void show_warnings(const cli_session *session) {
@@ -29,7 +33,9 @@ static void show_warnings(const cli_session *session) {
         session->warning_count < CLI_KEPT_WARNINGS ? session->warning_count : CLI_KEPT_WARNINGS;
     for (int i = 0; i < kept; i++) {
         if (!session->warnings[i]) continue;
-        fprintf(stderr, "tl %s: warning: %s\n", session->args->command->name, session->warnings[i]);
+        fprintf(stderr, "tl %s: warning: ", session->args->command->name);
+        cli_put(stderr, session->warnings[i]);
+        fputc('\n', stderr);
     }
     if (session->warning_count > kept)
         fprintf(stderr, "tl %s: %d more warnings\n", session->args->command->name,

@@ -1,5 +1,6 @@
 #include "finetune/options.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 
 #include "base/number.h"
 #include "finetune/text.h"
+#include "model/model.h"
 
 typedef enum option_type {
     OPTION_TEXT,
@@ -26,32 +28,49 @@ typedef struct option {
     double min, max;     /* OPTION_INT; OPTION_REAL, for which see `open` */
     bool open;           /* OPTION_REAL: the bounds themselves are excluded */
     const char *choices; /* OPTION_TEXT: "a, b, c"; NULL = any text */
+    tl_status (*check)(tl_context *ctx, const char *text); /* OPTION_TEXT, when given; or NULL */
 } option;
+
+/* Texts with a grammar of their own are read where they are set, and not after minutes of loading.
+ */
+static tl_status check_augment(tl_context *ctx, const char *text) {
+    (void)ctx;
+    tl_augment augment;
+    return tl_augment_parse(text, &augment);
+}
+
+static tl_status check_preprocess(tl_context *ctx, const char *text) {
+    (void)ctx;
+    tl_preprocess preprocess;
+    return tl_preprocess_preset(text, 224, 224, &preprocess);
+}
 
 #define AT(name) #name, offsetof(tl_finetune_options, name)
 #define TEXT(name, flags, choices)                                                                 \
-    { AT(name), OPTION_TEXT, flags, 0, 0, false, choices }
+    { AT(name), OPTION_TEXT, flags, 0, 0, false, choices, NULL }
+#define GRAMMAR(name, check)                                                                       \
+    { AT(name), OPTION_TEXT, 0, 0, 0, false, NULL, check }
 #define FLAG(name)                                                                                 \
-    { AT(name), OPTION_BOOL, 0, 0, 0, false, NULL }
+    { AT(name), OPTION_BOOL, 0, 0, 0, false, NULL, NULL }
 #define WHOLE(name, min, max)                                                                      \
-    { AT(name), OPTION_INT, 0, min, max, false, NULL }
+    { AT(name), OPTION_INT, 0, min, max, false, NULL, NULL }
 #define REAL(name, min, max, open)                                                                 \
-    { AT(name), OPTION_REAL, 0, min, max, open, NULL }
+    { AT(name), OPTION_REAL, 0, min, max, open, NULL, NULL }
 #define SEED(name)                                                                                 \
-    { AT(name), OPTION_SEED, 0, 0, 0, false, NULL }
+    { AT(name), OPTION_SEED, 0, 0, 0, false, NULL, NULL }
 
 static const option table[] = {
     TEXT(backbone, REQUIRED | PLACE, NULL),
     TEXT(data, REQUIRED | PLACE, NULL),
     TEXT(val, PLACE, NULL),
     REAL(val_split, 0, 1, true),
-    TEXT(preprocess, 0, NULL),
+    GRAMMAR(preprocess, check_preprocess),
     WHOLE(image_size, 0, 4096),
     TEXT(pool, 0, "gap, gmp, flatten"),
-    TEXT(head, 0, NULL),
+    GRAMMAR(head, tl_head_check),
     TEXT(activation, 0, "softmax, sigmoid"),
     TEXT(freeze, 0, NULL),
-    TEXT(augment, 0, NULL),
+    GRAMMAR(augment, check_augment),
     TEXT(optimizer, 0, "sgd, adam, adamw, rmsprop"),
     TEXT(style, 0, "keras, pytorch"),
     REAL(lr, 0, 1e6, true),
@@ -145,13 +164,13 @@ static bool in_range(const option *o, double value) {
     return o->open ? value > o->min && value < o->max : value >= o->min && value <= o->max;
 }
 
-static tl_status check_text(const option *o, const char *value) {
+static tl_status check_text(tl_context *ctx, const option *o, const char *value) {
     bool given = tl_option_given(value);
     TL_CHECK(given || !(o->flags & REQUIRED), TL_INVALID_ARGUMENT,
              "option %s is missing: it is required", o->name);
     if (o->choices && (!given || !is_choice(o->choices, value)))
         return refuse(o, value ? value : "");
-    return TL_OK;
+    return given && o->check ? o->check(ctx, value) : TL_OK;
 }
 
 static tl_status check_number(const option *o, double value) {
@@ -160,10 +179,10 @@ static tl_status check_number(const option *o, double value) {
     return in_range(o, value) ? TL_OK : refuse(o, found);
 }
 
-tl_status tl_finetune_options_check(const tl_finetune_options *options) {
+tl_status tl_finetune_options_check(tl_context *ctx, const tl_finetune_options *options) {
     for (int i = 0; i < OPTION_COUNT; i++) {
         const option *o = &table[i];
-        if (o->type == OPTION_TEXT) TL_TRY(check_text(o, text_of(options, o)));
+        if (o->type == OPTION_TEXT) TL_TRY(check_text(ctx, o, text_of(options, o)));
         if (o->type == OPTION_INT) TL_TRY(check_number(o, (double)*(const int *)field(options, o)));
         if (o->type == OPTION_REAL) TL_TRY(check_number(o, *(const double *)field(options, o)));
     }
@@ -245,7 +264,7 @@ static tl_status set_text(tl_finetune_options *options, const option *o, const c
              "option %s: text can be set by name only in options made by "
              "tl_finetune_options_create(); set the field instead",
              o->name);
-    if (tl_option_given(value) || o->choices) TL_TRY(check_text(o, value));
+    if (tl_option_given(value) || o->choices) TL_TRY(check_text(own->ctx, o, value));
     char *copy = tl_strdup(own->ctx, value);
     TL_CHECK_MEMORY(copy);
     tl_free(own->ctx, own->text[o - table]);
@@ -325,6 +344,14 @@ tl_status tl_finetune_options_set(tl_finetune_options *options, const char *key,
 
 /* --- writing down ------------------------------------------------------------------------- */
 
+/* JSON numbers are signed here: a larger seed is written as text, as it was given. */
+static json_t *seed_json(uint64_t seed) {
+    char text[24];
+    if (seed <= INT64_MAX) return json_integer((json_int_t)seed);
+    snprintf(text, sizeof text, "%" PRIu64, seed);
+    return json_string(text);
+}
+
 static json_t *value_json(tl_context *ctx, const tl_finetune_options *options, const option *o) {
     const void *value = field(options, o);
     switch (o->type) {
@@ -338,7 +365,7 @@ static json_t *value_json(tl_context *ctx, const tl_finetune_options *options, c
     case OPTION_REAL:
         return json_real(*(const double *)value);
     case OPTION_SEED:
-        return json_integer((json_int_t) * (const uint64_t *)value);
+        return seed_json(*(const uint64_t *)value);
     }
     return NULL;
 }

@@ -11,9 +11,9 @@ struct json_t;
 
 /* The caller's struct, which may be older and shorter than ours, over the defaults. */
 void tl_finetune_options_copy(const tl_finetune_options *options, tl_finetune_options *out);
-/* Every field against the table. Errors: INVALID_ARGUMENT, UNSUPPORTED (dtype); texts name the
+/* Every field against the table. Errors: INVALID_ARGUMENT, NOT_FOUND (preprocess); texts name the
  * option, its value and what is expected. */
-tl_status tl_finetune_options_check(const tl_finetune_options *options);
+tl_status tl_finetune_options_check(tl_context *ctx, const tl_finetune_options *options);
 /* All settings as one JSON object in the table's order; without `places` it leaves out those that
  * say where files are, so that it is the same wherever a run took place. NULL when memory is out.
  */

@@ -22,9 +22,7 @@ static tl_status check_place(tl_context *ctx, const char *option, const char *pa
 
 static tl_status check(tl_run *run) {
     const tl_finetune_options *o = &run->options;
-    TL_TRY(tl_finetune_options_check(o));
-    tl_augment augment;
-    TL_TRY(tl_augment_parse(o->augment, &augment));
+    TL_TRY(tl_finetune_options_check(run->ctx, o));
     TL_TRY(check_place(run->ctx, "out", o->out));
     return check_place(run->ctx, "report", o->report);
 }

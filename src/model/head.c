@@ -84,7 +84,8 @@ static tl_status check_attributes(tl_context *ctx, const head_part *part) {
     return status == TL_OK ? TL_OK : tl_fail_in(status, "head");
 }
 
-static tl_status check_layers(tl_context *ctx, const char *layers) {
+tl_status tl_head_check(tl_context *ctx, const char *layers) {
+    if (layers && !*layers) return TL_OK;
     while (layers) {
         head_part part;
         TL_TRY(next_part(&layers, &part));
@@ -125,7 +126,7 @@ static tl_status check_head(const tl_model *model, const char *pool, const char 
     TL_CHECK(classes >= 2 && classes <= TL_MAX_CLASSES, TL_INVALID_ARGUMENT,
              "head: %d classes, expected 2 to %d", classes, TL_MAX_CLASSES);
     TL_TRY(check_names(classes, names));
-    return layers && *layers ? check_layers(model->ctx, layers) : TL_OK;
+    return tl_head_check(model->ctx, layers);
 }
 
 static tl_status build_layers(tl_builder *b, const char *layers) {

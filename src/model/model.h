@@ -67,6 +67,9 @@ tl_status tl_model_set_training_summary(tl_model *model, const char *json);
  * Errors: INVALID_ARGUMENT, SHAPE (a layer's weights depend on the size: names it), NO_MEMORY. */
 tl_status tl_model_resize_input(tl_model *model, int height, int width);
 
+/* Whether tl_model_set_head() would accept `layers` (head.c). INVALID_ARGUMENT names the part. */
+tl_status tl_head_check(tl_context *ctx, const char *layers);
+
 /* Forgets the golden inputs, whose size no longer fits. */
 void tl_model_forget_golden(tl_model *model);
 
