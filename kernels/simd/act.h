@@ -84,27 +84,39 @@ static inline vec vec_pass_between(vec v, float high, vec dy) {
     return vec_pick(vec_greater(v, zero), dy, zero);
 }
 
+/* The activations that are built on the exponential: many times as long as the others. */
+static inline bool act_is_smooth(tl_act act) {
+    return act == TL_ACT_SIGMOID || act == TL_ACT_SILU || act == TL_ACT_GELU;
+}
+
+static inline vec vec_act_smooth(tl_act act, vec x) {
+    if (act == TL_ACT_SIGMOID) return vec_sigmoid(x);
+    if (act == TL_ACT_SILU) return vec_mul(x, vec_sigmoid(x));
+    return vec_gelu(x);
+}
+
+/* The others, made of straight lines. */
+static inline vec vec_act_straight(tl_act act, vec x) {
+    if (act == TL_ACT_RELU) return vec_max(vec_set(0.0f), x);
+    if (act == TL_ACT_RELU6) return vec_clamp(x, 0.0f, 6.0f);
+    if (act != TL_ACT_HARD_SWISH && act != TL_ACT_HARD_SIGMOID) return x;
+    vec slope = vec_mul(vec_clamp(vec_add(x, vec_set(3.0f)), 0.0f, 6.0f), vec_set(1.0f / 6.0f));
+    return act == TL_ACT_HARD_SWISH ? vec_mul(x, slope) : slope;
+}
+
+/* For a loop of which `act` is a constant. */
+static inline vec vec_act_inside(tl_act act, vec x) {
+    return act_is_smooth(act) ? vec_act_smooth(act, x) : vec_act_straight(act, x);
+}
+
+static __attribute__((noinline)) vec vec_act_call(tl_act act, vec x) {
+    return vec_act_smooth(act, x);
+}
+
+/* For a tile's epilogue, of which there are many. A call empties the registers: not for a loop that
+ * keeps its operands there. */
 static inline vec vec_act(tl_act act, vec x) {
-    switch (act) {
-    case TL_ACT_NONE:
-        return x;
-    case TL_ACT_RELU:
-        return vec_max(vec_set(0.0f), x);
-    case TL_ACT_RELU6:
-        return vec_clamp(x, 0.0f, 6.0f);
-    case TL_ACT_SIGMOID:
-        return vec_sigmoid(x);
-    case TL_ACT_SILU:
-        return vec_mul(x, vec_sigmoid(x));
-    case TL_ACT_HARD_SWISH:
-        return vec_mul(
-            x, vec_mul(vec_clamp(vec_add(x, vec_set(3.0f)), 0.0f, 6.0f), vec_set(1.0f / 6.0f)));
-    case TL_ACT_HARD_SIGMOID:
-        return vec_mul(vec_clamp(vec_add(x, vec_set(3.0f)), 0.0f, 6.0f), vec_set(1.0f / 6.0f));
-    case TL_ACT_GELU:
-        return vec_gelu(x);
-    }
-    return x;
+    return act_is_smooth(act) ? vec_act_call(act, x) : vec_act_straight(act, x);
 }
 
 /* dy act'(x) from the output for RELU, RELU6 and the sigmoids, from the input for the others. */

@@ -22,7 +22,7 @@ DEPTHWISE_INLINE void depthwise_finish(const tl_depthwise_row *d, int64_t pixel,
         vec value = vec_add(sum[p], bias);
         if (d->accumulate) value = vec_add(value, vec_load_first(d->y + at, mask));
         if (d->residual) value = vec_add(value, vec_load_first(d->residual + at, mask));
-        vec_store_first(d->y + at, mask, vec_act(d->act, value));
+        vec_store_first(d->y + at, mask, vec_act_straight(d->act, value));
     }
 }
 
@@ -92,6 +92,18 @@ static inline bool depthwise_is(const tl_depthwise_row *d, int size, int stride)
            d->pixels >= DW_PIXELS;
 }
 
+/* A smooth activation follows when the row is finished and still in the cache: in the epilogue it
+ * would take the registers that hold the weights. */
+static inline void depthwise_smooth(const tl_depthwise_row *d) {
+    for (int64_t channel = 0; channel < d->c; channel += VEC) {
+        vec_mask mask = vec_first(d->c - channel);
+        for (int64_t pixel = 0; pixel < d->pixels; pixel++) {
+            float *y = d->y + pixel * d->y_step + channel;
+            vec_store_first(y, mask, vec_act_call(d->act, vec_load_first(y, mask)));
+        }
+    }
+}
+
 static inline void depthwise_row(const tl_depthwise_row *d) {
     for (int64_t channel = 0; channel < d->c; channel += VEC) {
         vec_mask mask = vec_first(d->c - channel);
@@ -106,6 +118,7 @@ static inline void depthwise_row(const tl_depthwise_row *d) {
         else
             depthwise_any(d, 0, channel, mask);
     }
+    if (act_is_smooth(d->act)) depthwise_smooth(d);
 }
 
 /* --- the weights' gradient ------------------------------------------------------------------ */

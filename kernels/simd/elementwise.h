@@ -7,7 +7,8 @@
 #include "simd/each.h"
 
 SIMD_INLINE void act_forward_loop(tl_act act, const float *x, float *y, int64_t n) {
-#define BODY(i, mask) vec_store_first(y + (i), mask, vec_act(act, vec_load_first(x + (i), mask)))
+#define BODY(i, mask)                                                                              \
+    vec_store_first(y + (i), mask, vec_act_inside(act, vec_load_first(x + (i), mask)))
     FOR_VECTORS(n, BODY);
 #undef BODY
 }
@@ -72,31 +73,30 @@ enum { TOGETHER = 4 }; /* rows */
         for (; row < (count); row++) LOOP(row, 1);                                                 \
     } while (0)
 
-SIMD_INLINE void scale_shift_rows(const float *x, const float *scale, const float *shift,
-                                  tl_act act, float *y, const int rows, int64_t c) {
+SIMD_INLINE void scale_shift_rows(const float *x, const float *scale, const float *shift, float *y,
+                                  const int rows, int64_t c) {
 #define BODY(i, mask)                                                                              \
     do {                                                                                           \
         vec factor = vec_load_first(scale + (i), mask), term = vec_load_first(shift + (i), mask);  \
         _Pragma("GCC unroll 4") for (int r = 0; r < rows; r++) {                                   \
             vec value = vec_fma(vec_load_first(x + r * c + (i), mask), factor, term);              \
-            vec_store_first(y + r * c + (i), mask, vec_act(act, value));                           \
+            vec_store_first(y + r * c + (i), mask, value);                                         \
         }                                                                                          \
     } while (0)
     FOR_VECTORS(c, BODY);
 #undef BODY
 }
 
+/* The activation follows while the group's rows are in the first-level cache. */
 static void simd_scale_shift(const float *x, const float *scale, const float *shift, tl_act act,
                              float *y, int64_t rows, int64_t c) {
 #define ROWS(row, count)                                                                           \
-    scale_shift_rows(x + (row)*c, scale, shift, constant_act, y + (row)*c, count, c)
-#define LOOP(constant)                                                                             \
     do {                                                                                           \
-        const tl_act constant_act = constant;                                                      \
-        FOR_ROWS(rows, ROWS);                                                                      \
+        float *to = y + (row)*c;                                                                   \
+        scale_shift_rows(x + (row)*c, scale, shift, to, count, c);                                 \
+        if (act != TL_ACT_NONE) simd_act_forward(act, to, to, (count)*c);                          \
     } while (0)
-    FOR_ACT(act, LOOP)
-#undef LOOP
+    FOR_ROWS(rows, ROWS);
 #undef ROWS
 }
 

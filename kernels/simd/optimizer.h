@@ -120,29 +120,16 @@ SIMD_INLINE void rmsprop_vec(const vec_update *u, const vec_mean *rho, const boo
     vec_store_first(w, mask, vec_sub(weight, step));
 }
 
-SIMD_INLINE void rmsprop_loop(const tl_update *update, const bool centered, const bool moving,
-                              float *w, const float *g, float *v, float *mean, float *velocity,
-                              int64_t n) {
+static void simd_rmsprop(const tl_update *update, float *w, const float *g, float *v, float *mean,
+                         float *velocity, int64_t n) {
     const vec_update u = vec_update_of(update);
     const vec_mean rho = vec_mean_of(update->beta2);
+    const bool centered = update->centered, moving = update->momentum != 0.0f;
 #define BODY(i, mask)                                                                              \
     rmsprop_vec(&u, &rho, centered, moving, w + (i), g + (i), v + (i),                             \
                 centered ? mean + (i) : NULL, moving ? velocity + (i) : NULL, mask)
     FOR_VECTORS(n, BODY);
 #undef BODY
-}
-
-static void simd_rmsprop(const tl_update *u, float *w, const float *g, float *v, float *mean,
-                         float *velocity, int64_t n) {
-    bool moving = u->momentum != 0.0f;
-    if (u->centered && moving)
-        rmsprop_loop(u, true, true, w, g, v, mean, velocity, n);
-    else if (u->centered)
-        rmsprop_loop(u, true, false, w, g, v, mean, NULL, n);
-    else if (moving)
-        rmsprop_loop(u, false, true, w, g, v, NULL, velocity, n);
-    else
-        rmsprop_loop(u, false, false, w, g, v, NULL, NULL, n);
 }
 
 #endif
