@@ -70,8 +70,8 @@ TL_API const char *tl_backbone_name(int index);
 
 /* Replaces a model's preprocessing by a preset's: "efficientnet-lite", "torchvision",
  * "torchvision-bicubic" (EfficientNets, timm), "torchvision-inception", "keras-caffe", "keras-tf",
- * "keras-torch" (docs/backbones.md), with the model's own input size. Models of ONNX files need it before
- * they see pictures, which is INVALID_ARGUMENT until then; tl_model_run() needs none.
+ * "keras-torch" (docs/backbones.md), with the model's own input size. Models of ONNX files need it
+ * before they see pictures, which is INVALID_ARGUMENT until then; tl_model_run() needs none.
  * Errors: NOT_FOUND (lists the presets). */
 TL_API tl_status tl_model_set_preprocess(tl_model *model, const char *preset);
 
