@@ -67,7 +67,31 @@ static tl_status fold_shape(tl_onnx_importer *im) {
     return tl_onnx_define_ints(im, &shape, x->shape.dim + start, batch);
 }
 
-/* Same integers, possibly of another shape: Cast, Squeeze, Unsqueeze, Identity, Reshape, Floor. */
+tl_status tl_onnx_reshaped(const tl_onnx_importer *im, const tl_onnx_entry *x,
+                           const tl_onnx_entry *target, int64_t count, tl_shape *out) {
+    if (target->int_count > TL_MAX_RANK) {
+        return tl_onnx_fail(im, TL_UNSUPPORTED, "rank %d", target->int_count);
+    }
+    out->rank = target->int_count;
+    int unknown = -1;
+    for (int i = 0; i < target->int_count; i++) {
+        int64_t dim = target->ints[i];
+        if (dim == 0 && i < x->shape.rank) dim = x->shape.dim[i];
+        if (dim == -1 && unknown >= 0) return tl_onnx_fail(im, TL_CORRUPT, "two dimensions of -1");
+        if (dim == -1) unknown = i;
+        out->dim[i] = dim == -1 ? 1 : dim;
+    }
+    int64_t known = tl_shape_count(out);
+    if (unknown >= 0 && known > 0) out->dim[unknown] = count / known;
+    if (tl_shape_count(out) != count) {
+        char from[TL_SHAPE_TEXT], to[TL_SHAPE_TEXT];
+        return tl_onnx_fail(im, TL_SHAPE, "%s cannot become %s", tl_shape_text(&x->shape, from),
+                            tl_shape_text(out, to));
+    }
+    return TL_OK;
+}
+
+/* Same integers, possibly of another shape: Cast, Squeeze, Unsqueeze, Identity, Floor. */
 static tl_status fold_same(tl_onnx_importer *im) {
     const tl_onnx_entry *x = NULL;
     TL_TRY(tl_onnx_ints(im, 0, &x));
@@ -128,18 +152,80 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high) {
     return value < low ? low : value > high ? high : value;
 }
 
+/* Rows of the first axis, forwards or backwards. */
 static tl_status fold_slice(tl_onnx_importer *im) {
     const tl_onnx_entry *x = NULL;
-    int64_t start, end, step;
+    int64_t start, end, axis, step, ints[TL_ONNX_MAX_INTS];
     TL_TRY(tl_onnx_ints(im, 0, &x));
-    TL_TRY(slice_bound(im, 1, "starts", 0, &start));
-    TL_TRY(slice_bound(im, 2, "ends", x->int_count, &end));
+    int64_t size = x->shape.rank > 0 ? x->shape.dim[0] : 1;
+    int64_t width = size > 0 ? x->int_count / size : 0;
     TL_TRY(slice_bound(im, 4, "steps", 1, &step));
-    if (step != 1) return tl_onnx_fail(im, TL_UNSUPPORTED, "a slice with steps");
-    start = clamp(start < 0 ? start + x->int_count : start, 0, x->int_count);
-    end = clamp(end < 0 ? end + x->int_count : end, start, x->int_count);
-    tl_shape shape = vector_shape(end - start);
-    return tl_onnx_define_ints(im, &shape, x->ints + start, start < 64 ? x->batch >> start : 0);
+    TL_TRY(slice_bound(im, 1, "starts", 0, &start));
+    TL_TRY(slice_bound(im, 2, "ends", size, &end));
+    TL_TRY(slice_bound(im, 3, "axes", 0, &axis));
+    if (axis != 0 || (step != 1 && step != -1)) {
+        return tl_onnx_fail(im, TL_UNSUPPORTED, "a slice with steps, or of inner axes");
+    }
+    /* Backwards the last row that is taken may be the first, which lies before `end`. */
+    start = clamp(start < 0 ? start + size : start, 0, step > 0 ? size : size - 1);
+    end = clamp(end < 0 ? (end < -size ? -1 : end + size) : end, step > 0 ? 0 : -1, size);
+    int64_t rows = step > 0 ? end - start : start - end;
+    uint64_t batch = 0;
+    int count = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 0; i < width; i++) {
+            int64_t at = (start + r * step) * width + i;
+            batch |= (x->batch >> at & 1) << count;
+            ints[count++] = x->ints[at];
+        }
+    }
+    tl_shape shape = x->shape;
+    if (shape.rank == 0) shape = vector_shape(1);
+    shape.dim[0] = rows > 0 ? rows : 0;
+    return tl_onnx_define_ints(im, &shape, ints, batch);
+}
+
+static tl_status fold_reshape(tl_onnx_importer *im) {
+    const tl_onnx_entry *x = NULL, *target = NULL;
+    TL_TRY(tl_onnx_ints(im, 0, &x));
+    TL_TRY(tl_onnx_ints(im, 1, &target));
+    tl_shape shape;
+    TL_TRY(tl_onnx_reshaped(im, x, target, x->int_count, &shape));
+    return tl_onnx_define_ints(im, &shape, x->ints, x->batch);
+}
+
+static tl_status fold_transpose(tl_onnx_importer *im) {
+    const tl_onnx_entry *x = NULL;
+    int64_t order[2], ints[TL_ONNX_MAX_INTS];
+    TL_TRY(tl_onnx_ints(im, 0, &x));
+    TL_TRY(tl_onnx_attr_ints(im, "perm", 2, -1, order));
+    if (x->shape.rank != 2 || order[0] == 0 || x->batch) {
+        return tl_onnx_fail(im, TL_UNSUPPORTED, "of these integers");
+    }
+    int64_t rows = x->shape.dim[0], columns = x->shape.dim[1];
+    for (int64_t i = 0; i < x->int_count; i++) {
+        ints[i] = x->ints[i % rows * columns + i / rows];
+    }
+    tl_shape shape = tl_shape_make(2, columns, rows);
+    return tl_onnx_define_ints(im, &shape, ints, 0);
+}
+
+/* Zeros, or another number, of a shape. */
+static tl_status fold_constant_of_shape(tl_onnx_importer *im) {
+    const tl_onnx_entry *x = NULL;
+    int64_t ints[TL_ONNX_MAX_INTS], value = 0;
+    TL_TRY(tl_onnx_ints(im, 0, &x));
+    const tl_onnx_attr *attr = tl_onnx_attr_find(im->onnx, im->at, "value");
+    const tl_onnx_tensor *tensor = attr ? attr->tensor : NULL;
+    bool integer = tensor && tensor->dtype == TL_I64 && tensor->count == 1;
+    if (!integer || x->int_count != 1 || x->batch || x->ints[0] < 0 ||
+        x->ints[0] > TL_ONNX_MAX_INTS) {
+        return tl_onnx_fail(im, TL_UNSUPPORTED, "of other than a few integers");
+    }
+    memcpy(&value, tensor->data, sizeof value);
+    for (int64_t i = 0; i < x->ints[0]; i++) ints[i] = value;
+    tl_shape shape = vector_shape(x->ints[0]);
+    return tl_onnx_define_ints(im, &shape, ints, 0);
 }
 
 typedef bool (*int_operation)(int64_t a, int64_t b, int64_t *out);
@@ -218,23 +304,8 @@ static tl_status weight_reshape(tl_onnx_importer *im, const tl_onnx_entry *x) {
     const tl_onnx_entry *target = NULL;
     TL_TRY(tl_onnx_ints(im, 1, &target));
     tl_onnx_entry value = *x;
-    if (x->transposed || target->int_count > TL_MAX_RANK) {
-        return tl_onnx_fail(im, TL_UNSUPPORTED, "of this constant");
-    }
-    value.shape.rank = target->int_count;
-    memcpy(value.shape.dim, target->ints, (size_t)target->int_count * sizeof *target->ints);
-    for (int i = 0; i < target->int_count; i++) {
-        int64_t *dim = &value.shape.dim[i];
-        if (*dim == 0 && i < x->shape.rank) *dim = x->shape.dim[i];
-        if (*dim != -1) continue;
-        *dim = 1;
-        int64_t known = tl_shape_count(&value.shape);
-        *dim = known > 0 ? x->tensor->count / known : -1;
-    }
-    if (tl_shape_count(&value.shape) != x->tensor->count) {
-        return tl_onnx_fail(im, TL_SHAPE, "the constant has %lld elements",
-                            (long long)x->tensor->count);
-    }
+    if (x->transposed) return tl_onnx_fail(im, TL_UNSUPPORTED, "of this constant");
+    TL_TRY(tl_onnx_reshaped(im, x, target, x->tensor->count, &value.shape));
     return tl_onnx_define(im, &value);
 }
 
@@ -277,10 +348,20 @@ static const struct {
     const char *type;
     tl_onnx_handler fold;
 } folds[] = {
-    {"Cast", fold_same},     {"Squeeze", fold_same},  {"Unsqueeze", fold_same},
-    {"Identity", fold_same}, {"Reshape", fold_same},  {"Floor", fold_same},
-    {"Gather", fold_gather}, {"Concat", fold_concat}, {"Slice", fold_slice},
-    {"Add", fold_add},       {"Sub", fold_sub},       {"Mul", fold_mul},
+    {"Cast", fold_same},
+    {"Squeeze", fold_same},
+    {"Unsqueeze", fold_same},
+    {"Identity", fold_same},
+    {"Floor", fold_same},
+    {"Reshape", fold_reshape},
+    {"Transpose", fold_transpose},
+    {"ConstantOfShape", fold_constant_of_shape},
+    {"Gather", fold_gather},
+    {"Concat", fold_concat},
+    {"Slice", fold_slice},
+    {"Add", fold_add},
+    {"Sub", fold_sub},
+    {"Mul", fold_mul},
     {"Div", fold_div},
 };
 

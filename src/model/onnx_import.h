@@ -152,6 +152,10 @@ tl_status tl_onnx_assign_roles(tl_onnx *onnx, tl_onnx_role *role);
 /* --- onnx_fold.c ------------------------------------------------------------------------------ */
 /* Tries to do the current node on constants and shapes; *done tells whether it was one. */
 tl_status tl_onnx_fold(tl_onnx_importer *im, bool *done);
+/* The shape that Reshape to the integers of `target` gives to `count` elements of `x`: 0 is copied,
+ * -1 computed; the batch counts as 1. */
+tl_status tl_onnx_reshaped(const tl_onnx_importer *im, const tl_onnx_entry *x,
+                           const tl_onnx_entry *target, int64_t count, tl_shape *out);
 /* Names an initializer's value. */
 tl_status tl_onnx_define_initializer(tl_onnx_importer *im, tl_onnx_tensor *tensor);
 

@@ -128,6 +128,7 @@ static const struct {
     {"Clip", import_clip},
     {"Concat", tl_onnx_concat},
     {"Constant", only_on_shapes},
+    {"ConstantOfShape", only_on_shapes},
     {"Conv", tl_onnx_conv},
     {"Div", tl_onnx_div},
     {"Dropout", import_dropout},

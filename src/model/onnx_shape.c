@@ -52,35 +52,6 @@ static bool is_column(const tl_shape *shape) {
 
 /* --- Reshape ---------------------------------------------------------------------------------- */
 
-/* The target with 0 (copied) and -1 (computed) replaced; the batch counts as 1. */
-static tl_status target_shape(tl_onnx_importer *im, const tl_onnx_entry *x, tl_shape *out) {
-    const tl_onnx_entry *target = NULL;
-    TL_TRY(tl_onnx_ints(im, 1, &target));
-    if (target->int_count > TL_MAX_RANK) {
-        return tl_onnx_fail(im, TL_UNSUPPORTED, "rank %d", target->int_count);
-    }
-    out->rank = target->int_count;
-    int64_t known = 1, total = tl_shape_count(&x->shape);
-    int unknown = -1;
-    for (int i = 0; i < out->rank; i++) {
-        int64_t dim = target->ints[i];
-        if (dim == 0 && i < x->shape.rank) dim = x->shape.dim[i];
-        if (dim == -1 && unknown >= 0) return tl_onnx_fail(im, TL_CORRUPT, "two dimensions of -1");
-        if (dim == -1) unknown = i;
-        out->dim[i] = dim;
-        if (dim < -1 || (dim >= 0 && __builtin_mul_overflow(known, dim, &known))) {
-            return tl_onnx_fail(im, TL_CORRUPT, "dimension %lld", (long long)dim);
-        }
-    }
-    if (unknown >= 0 && known > 0) out->dim[unknown] = total / known;
-    if (tl_shape_count(out) != total) {
-        char from[TL_SHAPE_TEXT], to[TL_SHAPE_TEXT];
-        return tl_onnx_fail(im, TL_SHAPE, "%s cannot become %s", tl_shape_text(&x->shape, from),
-                            tl_shape_text(out, to));
-    }
-    return TL_OK;
-}
-
 /* [N, C, H, W] to [N, G, C / G, H, W]. */
 static bool splits_groups(const tl_onnx_entry *x, const tl_shape *target) {
     const int64_t *d = target->dim, *s = x->shape.dim;
@@ -106,8 +77,10 @@ static tl_status shuffle(tl_onnx_importer *im, const tl_onnx_entry *x) {
 tl_status tl_onnx_reshape(tl_onnx_importer *im) {
     tl_onnx_entry x;
     tl_shape target;
+    const tl_onnx_entry *ints = NULL;
     TL_TRY(tl_onnx_activation(im, 0, &x));
-    TL_TRY(target_shape(im, &x, &target));
+    TL_TRY(tl_onnx_ints(im, 1, &ints));
+    TL_TRY(tl_onnx_reshaped(im, &x, ints, tl_shape_count(&x.shape), &target));
     if (tl_shape_equal(&target, &x.shape)) return tl_onnx_define_node(im, &x, x.node);
     if (target.rank == 2 && target.dim[0] == 1) return flatten(im, &x);
     if (splits_groups(&x, &target)) {
@@ -247,10 +220,23 @@ tl_status tl_onnx_unsqueeze(tl_onnx_importer *im) {
 
 /* --- channels --------------------------------------------------------------------------------- */
 
-static tl_status concat_inputs(tl_onnx_importer *im, const tl_onnx_entry *first, int *inputs) {
+/* A picture of one pixel as pooled features, beside which it is joined. */
+static tl_status pool_pixel(tl_onnx_importer *im, tl_onnx_entry *x) {
+    int axis = tl_onnx_channel_axis(x), node = 0;
+    if (!tl_onnx_is_picture(x) || tl_shape_count(&x->shape) != x->shape.dim[axis]) return TL_OK;
+    TL_TRY(tl_onnx_emit(im, "flatten", "", 1, &x->node, &node));
+    x->layout = TL_ONNX_POOLED;
+    x->node = node;
+    return TL_OK;
+}
+
+static tl_status concat_inputs(tl_onnx_importer *im, bool pooled, tl_onnx_entry *first,
+                               int *inputs) {
     for (int i = 0; i < im->at->input_count; i++) {
         tl_onnx_entry x;
         TL_TRY(tl_onnx_activation(im, i, &x));
+        if (pooled) TL_TRY(pool_pixel(im, &x));
+        if (i == 0) *first = x;
         if (x.layout != first->layout || x.chw[0] || x.shape.rank != first->shape.rank ||
             tl_onnx_channel_axis(&x) != tl_onnx_channel_axis(first)) {
             return tl_onnx_fail(im, TL_UNSUPPORTED, "joining activations of different layouts");
@@ -261,19 +247,24 @@ static tl_status concat_inputs(tl_onnx_importer *im, const tl_onnx_entry *first,
 }
 
 tl_status tl_onnx_concat(tl_onnx_importer *im) {
-    tl_onnx_entry first;
+    tl_onnx_entry first = {0};
+    bool pooled = false;
     int axis, node = 0, count = im->at->input_count;
-    TL_TRY(tl_onnx_activation(im, 0, &first));
+    for (int i = 0; i < count; i++) {
+        const tl_onnx_entry *x = NULL;
+        TL_TRY(tl_onnx_input(im, i, &x));
+        pooled = pooled || (x->kind == TL_ONNX_NODE && x->layout == TL_ONNX_POOLED);
+    }
+    int *inputs = tl_alloc_array(im->onnx->ctx, (size_t)count, sizeof *inputs);
+    TL_CHECK_MEMORY(inputs);
+    tl_status status = concat_inputs(im, pooled, &first, inputs);
+    if (status == TL_OK) status = tl_onnx_emit(im, "concat", "", count, inputs, &node);
+    tl_free(im->onnx->ctx, inputs);
+    TL_TRY(status);
     TL_TRY(tl_onnx_axis(im, tl_onnx_attr_int(im, "axis", 1), first.shape.rank, &axis));
     if (axis != tl_onnx_channel_axis(&first) || first.layout > TL_ONNX_POOLED) {
         return tl_onnx_fail(im, TL_UNSUPPORTED, "joining along another axis than the channels");
     }
-    int *inputs = tl_alloc_array(im->onnx->ctx, (size_t)count, sizeof *inputs);
-    TL_CHECK_MEMORY(inputs);
-    tl_status status = concat_inputs(im, &first, inputs);
-    if (status == TL_OK) status = tl_onnx_emit(im, "concat", "", count, inputs, &node);
-    tl_free(im->onnx->ctx, inputs);
-    TL_TRY(status);
     if (first.layout == TL_ONNX_POOLED) first.shape.dim[axis] = im->graph->node[node].shape.dim[1];
     return tl_onnx_define_node(im, &first, node);
 }

@@ -348,10 +348,8 @@ tl_status tl_onnx_emit(tl_onnx_importer *im, const char *op, const char *attrs, 
 float *tl_onnx_param(tl_onnx_importer *im, int node, const char *name) {
     const tl_node *n = &im->graph->node[node];
     size_t prefix = strlen(n->name) + 1;
-    for (int i = 0; i < n->param_count; i++) {
-        tl_param *param = &im->graph->param[n->first_param + i];
-        if (strcmp(param->name + prefix, name) == 0) return tl_tensor_f32(param->value);
-    }
-    assert(!"the operator has that parameter");
-    return NULL;
+    int i = n->first_param, end = i + n->param_count;
+    while (i < end && strcmp(im->graph->param[i].name + prefix, name) != 0) i++;
+    assert(i < end);
+    return tl_tensor_f32(im->graph->param[i].value);
 }
