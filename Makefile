@@ -98,9 +98,15 @@ TEST_TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tool_*.c))
 
 $(BUILD)/tests/%: tests/%.c $(BUILD)/libtl.a
 	@mkdir -p $(@D)
-	$(CC) $(TL_CFLAGS) -Itests -MMD -MP $< $(BUILD)/libtl.a -o $@ -lcmocka $(TL_LIBS)
+	$(CC) $(TL_CFLAGS) -Itests -I$(BUILD)/tests -MMD -MP $< $(BUILD)/libtl.a -o $@ -lcmocka $(TL_LIBS)
 
 -include $(wildcard $(BUILD)/tests/*.d)
+
+# Bad calls of every function that the headers declare.
+$(BUILD)/tests/test_arguments: $(BUILD)/tests/arguments_calls.h
+$(BUILD)/tests/arguments_calls.h: tests/make_arguments.py $(wildcard include/tl/*.h)
+	@mkdir -p $(@D)
+	$(PYTHON) tests/make_arguments.py $(wildcard include/tl/*.h) >$@.new && mv $@.new $@
 
 .PHONY: check check-programs
 # The second make sees what the first has installed.

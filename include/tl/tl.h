@@ -1,13 +1,13 @@
 /* libtl - transfer learning on images in pure C. Include this header for everything.
  *
- *   high level    tl_finetune(), tl_model_load(), tl_model_predict_file()      finetune.h model.h
- *   middle level  edit a model, freeze, a training loop of one's own          model.h data.h
- * train.h low level     tensors, single layers, optimisers                          tensor.h
- * train.h
+ *   high level     one call trains, one predicts             finetune.h, model.h
+ *   middle level   models to edit, a training loop to write   model.h, data.h, train.h
+ *   low level      tensors, single layers, optimisers         tensor.h, train.h
  *
  * Every call that can fail returns a tl_status and puts a text into tl_last_error(). Results
- * come back through pointers, which are set to NULL on failure. The library never prints, exits,
- * aborts, installs a signal handler or changes the locale. */
+ * come back through pointers, which are set to NULL on failure. A NULL where an object or a text
+ * is needed is INVALID_ARGUMENT; calls without a status do nothing then, or give 0 or NULL. The
+ * library never prints, exits, aborts, installs a signal handler or changes the locale. */
 #ifndef TL_TL_H
 #define TL_TL_H
 

@@ -119,11 +119,11 @@ void tl_context_free(tl_context *ctx) {
 }
 
 int tl_context_threads(const tl_context *ctx) {
-    return ctx->threads;
+    return ctx ? ctx->threads : 0;
 }
 
 const char *tl_context_isa(const tl_context *ctx) {
-    return ctx->kernels->name;
+    return ctx ? ctx->kernels->name : NULL;
 }
 
 const struct tl_kernels *tl_context_kernels(const tl_context *ctx) {
@@ -131,8 +131,8 @@ const struct tl_kernels *tl_context_kernels(const tl_context *ctx) {
 }
 
 void tl_context_memory(const tl_context *ctx, size_t *current, size_t *peak) {
-    if (current) *current = atomic_load(&ctx->memory_current);
-    if (peak) *peak = atomic_load(&ctx->memory_peak);
+    if (current) *current = ctx ? atomic_load(&ctx->memory_current) : 0;
+    if (peak) *peak = ctx ? atomic_load(&ctx->memory_peak) : 0;
 }
 
 void tl_log(tl_context *ctx, tl_log_level level, const char *format, ...) {

@@ -199,31 +199,31 @@ void tl_tensor_free(tl_tensor *tensor) {
 /* --- access ----------------------------------------------------------------------------------- */
 
 tl_dtype tl_tensor_dtype(const tl_tensor *tensor) {
-    return tensor->dtype;
+    return tensor ? tensor->dtype : TL_F32;
 }
 
 int tl_tensor_rank(const tl_tensor *tensor) {
-    return tensor->shape.rank;
+    return tensor ? tensor->shape.rank : 0;
 }
 
 const int64_t *tl_tensor_shape(const tl_tensor *tensor) {
-    return tensor->shape.dim;
+    return tensor ? tensor->shape.dim : NULL;
 }
 
 int64_t tl_tensor_count(const tl_tensor *tensor) {
-    return tensor->count;
+    return tensor ? tensor->count : 0;
 }
 
 size_t tl_tensor_bytes(const tl_tensor *tensor) {
-    return (size_t)tensor->count * dtypes[tensor->dtype].size;
+    return tensor ? (size_t)tensor->count * dtypes[tensor->dtype].size : 0;
 }
 
 void *tl_tensor_data(tl_tensor *tensor) {
-    return tensor->data;
+    return tensor ? tensor->data : NULL;
 }
 
 const void *tl_tensor_const_data(const tl_tensor *tensor) {
-    return tensor->data;
+    return tensor ? tensor->data : NULL;
 }
 
 tl_shape tl_tensor_get_shape(const tl_tensor *tensor) {
