@@ -92,12 +92,7 @@ static tl_status keep_records(archive *a) {
 static tl_status load_pickle(archive *a, uint32_t *root) {
     const tl_source *source = a->zip.source;
     const tl_zip_entry *entry = &a->zip.entry[a->data];
-    uint32_t crc = 0;
-    TL_TRY(tl_source_crc32(source, entry->offset, entry->size, &crc));
-    TL_CHECK(crc == entry->crc, TL_CORRUPT,
-             "%s: entry \"data.pkl\": the %" PRIu64 " bytes at offset %" PRIu64
-             " have CRC %08x, the archive says %08x",
-             source->name, entry->size, entry->offset, (unsigned)crc, (unsigned)entry->crc);
+    TL_TRY(tl_zip_check(&a->zip, a->data));
     uint64_t end = entry->offset + entry->size;
     TL_TRY(tl_pickle_init(&a->pickle, source, entry->offset, end, tl_pth_memory_limit(source)));
     TL_TRY(tl_pickle_load(&a->pickle, root));

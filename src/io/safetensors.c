@@ -9,106 +9,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/bytes.h"
+#include "io/json.h"
 #include "io/weights.h"
-
-enum { MAX_DEPTH = 64 };
 
 static const char metadata_name[] = "__metadata__";
 
-/* --- before parsing --------------------------------------------------------------------------- */
+/* --- the header's text ------------------------------------------------------------------------ */
 
-/* Bytes that jansson 2.14 takes on a 64-bit machine, malloc's own overhead and the growth of hash
- * tables and arrays included; and what each tensor takes in our tables. */
-enum {
-    COST_OBJECT = 224,
-    COST_ARRAY = 128,
-    COST_STRING = 80,
-    COST_MEMBER = 80,
-    COST_ITEM = 56,
-    COST_TENSOR = sizeof(tl_weight) + 64
-};
-
-typedef struct scan_state {
-    const tl_weights *weights;
-    uint64_t cost, longest;
-    int depth, members; /* of the outermost object */
-} scan_state;
-
-static tl_status scan_mark(scan_state *scan, char c, size_t at) {
-    const char *name = scan->weights->source.name;
-    switch (c) {
-    case '{':
-    case '[':
-        TL_CHECK(++scan->depth <= MAX_DEPTH, TL_LIMIT,
-                 "%s: byte %zu: the header nests deeper than %d levels", name, at + 8, MAX_DEPTH);
-        scan->cost += c == '{' ? COST_OBJECT : COST_ARRAY;
-        break;
-    case '}':
-    case ']':
-        scan->depth--;
-        break;
-    case ':':
-        scan->cost += COST_MEMBER;
-        if (scan->depth != 1) break;
-        scan->cost += COST_TENSOR;
-        TL_CHECK(++scan->members <= TL_MAX_WEIGHTS + 1, TL_LIMIT,
-                 "%s: byte %zu: more than %d tensors in the header", name, at + 8, TL_MAX_WEIGHTS);
-        break;
-    case ',':
-        scan->cost += COST_ITEM;
-        break;
-    default:
-        break;
-    }
-    return TL_OK;
-}
-
-/* Index of the quote that ends the string whose first quote is at `at`, or `size`. */
-static size_t string_end(const char *text, size_t size, size_t at) {
-    for (at++; at < size && text[at] != '"'; at++) {
-        if (text[at] == '\\') at++;
-    }
-    return at < size ? at : size;
-}
-
-/* Refuses a header whose parsed form could take more memory than a file of this size may. What is
- * no JSON is left to the parser. */
-static tl_status scan_header(const tl_weights *weights, const char *text, size_t size) {
-    scan_state scan = {.weights = weights};
-    for (size_t at = 0; at < size; at++) {
-        if (text[at] == '"') {
-            size_t end = string_end(text, size, at);
-            uint64_t length = end - at;
-            scan.cost += COST_STRING + length;
-            if (length > scan.longest) scan.longest = length;
-            at = end;
-        } else {
-            TL_TRY(scan_mark(&scan, text[at], at));
-        }
-    }
-    /* The parser's token buffer doubles as it grows. */
-    uint64_t cost = size + scan.cost + 3 * scan.longest;
+/* Refuses a header whose parsed form could take more memory than a file of this size may. */
+static tl_status check_cost(const tl_weights *weights, const tl_json_text *text) {
+    enum { COST_TENSOR = sizeof(tl_weight) + 64 /* of our tables */ };
+    tl_json_cost cost;
+    TL_TRY(tl_json_estimate(text, &cost));
+    TL_CHECK(cost.members <= TL_MAX_WEIGHTS + 1, TL_LIMIT,
+             "%s: more than %d tensors in the header: %" PRIu64, text->file, TL_MAX_WEIGHTS,
+             cost.members);
+    uint64_t bytes = cost.bytes + cost.members * COST_TENSOR;
     uint64_t limit = 4 * weights->source.size + 16 * 1024 * 1024;
-    TL_CHECK(cost <= limit, TL_LIMIT,
+    TL_CHECK(bytes <= limit, TL_LIMIT,
              "%s: the header of %zu bytes may take %" PRIu64 " bytes of memory, at most %" PRIu64
              " are allowed for a file of this size",
-             weights->source.name, size, cost, limit);
+             text->file, text->size, bytes, limit);
     return TL_OK;
-}
-
-static tl_status parse_failure(const tl_weights *weights, const json_error_t *error) {
-    /* jansson leaves the text empty where some allocations failed, and takes others for a syntax
-     * error, which nothing here can tell apart. */
-    if (json_error_code(error) == json_error_out_of_memory || error->text[0] == '\0') {
-        return tl_fail(TL_NO_MEMORY, "out of memory: parsing the header of %s",
-                       weights->source.name);
-    }
-    char text[TL_QUOTE_TEXT];
-    return tl_fail(TL_CORRUPT, "%s: byte %d: the header is no valid JSON: %s", weights->source.name,
-                   error->position + 8, tl_quote(error->text, strlen(error->text), text));
 }
 
 /* Reads and parses the header, and tells where the data begins. */
@@ -132,12 +55,9 @@ static tl_status read_header(const tl_weights *weights, json_t **header, uint64_
         status = tl_fail(TL_CORRUPT, "%s: byte 8: the header begins with \"%s\", expected \"{\"",
                          source->name, tl_quote(text, size > 0, quoted));
     }
-    if (status == TL_OK) status = scan_header(weights, text, (size_t)size);
-    if (status == TL_OK) {
-        json_error_t error;
-        *header = json_loadb(text, (size_t)size, JSON_REJECT_DUPLICATES, &error);
-        if (!*header) status = parse_failure(weights, &error);
-    }
+    tl_json_text json = {source->name, "header", text, (size_t)size, 8};
+    if (status == TL_OK) status = check_cost(weights, &json);
+    if (status == TL_OK) status = tl_json_parse(&json, header);
     tl_free(weights->ctx, text);
     *data_begin = 8 + size;
     return status;

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/crc32.h"
+#include "io/zip.h"
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
@@ -24,8 +25,7 @@ static bool looks_like_safetensors(const tl_source *source, const unsigned char 
 static const char *other_format(const unsigned char *magic) {
     static const struct {
         const char *magic, *name;
-    } known[] = {{"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5)"},
-                 {"\x93NUMPY", "a NumPy .npy file"},
+    } known[] = {{"\x93NUMPY", "a NumPy .npy file"},
                  {"\x1f\x8b", "a gzip file"},
                  {"\x89PNG", "a PNG picture"},
                  {"\xff\xd8\xff", "a JPEG picture"},
@@ -36,12 +36,25 @@ static const char *other_format(const unsigned char *magic) {
     return "of an unknown format";
 }
 
+/* PyTorch and Keras both write ZIP archives. */
+static tl_status read_zip(tl_weights *weights) {
+    tl_zip zip;
+    tl_status status = tl_zip_open(&weights->source, &zip);
+    bool keras = status == TL_OK && (tl_zip_find(&zip, "config.json") >= 0 ||
+                                     tl_zip_find(&zip, "model.weights.h5") >= 0);
+    tl_zip_close(&zip);
+    TL_TRY(status);
+    return keras ? tl_keras_read_zip(weights) : tl_pth_read_zip(weights);
+}
+
 static tl_status choose_reader(const tl_source *source, reader_fn *reader) {
     unsigned char magic[MAGIC_SIZE] = {0};
     size_t size = source->size < MAGIC_SIZE ? (size_t)source->size : MAGIC_SIZE;
     TL_TRY(tl_source_read(source, 0, magic, size));
     if (memcmp(magic, "PK\x03\x04", 4) == 0 || memcmp(magic, "PK\x05\x06", 4) == 0) {
-        *reader = tl_pth_read_zip;
+        *reader = read_zip;
+    } else if (memcmp(magic, "\x89HDF\r\n\x1a\n", 8) == 0) {
+        *reader = tl_keras_read_h5;
     } else if (magic[0] == 0x80 && magic[1] >= 2 && magic[1] <= 5 && magic[8] != '{') {
         *reader = tl_pth_read_legacy; /* PROTO, the first opcode of a pickle */
     } else if (looks_like_safetensors(source, magic)) {
@@ -50,9 +63,11 @@ static tl_status choose_reader(const tl_source *source, reader_fn *reader) {
         TL_CHECK(source->size >= 8, TL_TRUNCATED,
                  "%s: has %" PRIu64 " bytes, a weights file has 8 or more", source->name,
                  source->size);
-        return tl_fail(TL_UNSUPPORTED,
-                       "%s: byte 0: the file is %s, expected safetensors or a PyTorch .pth",
-                       source->name, other_format(magic));
+        return tl_fail(
+            TL_UNSUPPORTED,
+            "%s: byte 0: the file is %s, expected safetensors, a PyTorch .pth or Keras's .h5 or "
+            ".keras",
+            source->name, other_format(magic));
     }
     return TL_OK;
 }

@@ -34,7 +34,8 @@ typedef struct tl_weight_record {
 typedef struct tl_weights {
     tl_context *ctx;
     tl_source source;   /* owned */
-    const char *format; /* "safetensors", "pth" (ZIP) or "pth-legacy" */
+    const char *format; /* "safetensors", "pth" (ZIP), "pth-legacy", "keras" (.keras),
+                         * "keras-weights" (.weights.h5) or "keras-h5" (Keras 2's .h5) */
     int count;
     tl_weight *item;
     int metadata_count; /* safetensors' __metadata__ */
@@ -63,6 +64,10 @@ tl_status tl_weights_read(const tl_weights *weights, int index, float *out);
 tl_status tl_safetensors_read(tl_weights *weights);
 tl_status tl_pth_read_zip(tl_weights *weights);
 tl_status tl_pth_read_legacy(tl_weights *weights);
+/* Keras's three: HDF5 files of Keras 2 and 3, and Keras 3's ZIP archives. Tensors are named
+ * LAYER/VARIABLE by the model's own layer names: "block1_conv1/kernel", "bn/moving_mean". */
+tl_status tl_keras_read_h5(tl_weights *weights);
+tl_status tl_keras_read_zip(tl_weights *weights);
 
 /* Writing: tensors in the order given, one right after the other, since the format allows no
  * holes. The first one begins at a multiple of 64 bytes (the header is padded with spaces), each

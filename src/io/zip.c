@@ -362,3 +362,16 @@ int tl_zip_find(const tl_zip *zip, const char *name) {
         bsearch(name, zip->entry, (size_t)zip->count, sizeof *zip->entry, compare_key);
     return found ? (int)(found - zip->entry) : -1;
 }
+
+tl_status tl_zip_check(const tl_zip *zip, int index) {
+    const tl_zip_entry *entry = &zip->entry[index];
+    uint32_t crc = 0;
+    char quoted[TL_QUOTE_TEXT];
+    TL_TRY(tl_source_crc32(zip->source, entry->offset, entry->size, &crc));
+    TL_CHECK(crc == entry->crc, TL_CORRUPT,
+             "%s: entry \"%s\": the %" PRIu64 " bytes at offset %" PRIu64
+             " have CRC %08x, the archive says %08x",
+             zip->source->name, tl_quote(entry->name, strlen(entry->name), quoted), entry->size,
+             entry->offset, (unsigned)crc, (unsigned)entry->crc);
+    return TL_OK;
+}

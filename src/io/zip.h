@@ -31,5 +31,7 @@ tl_status tl_zip_open(const tl_source *source, tl_zip *out);
 void tl_zip_close(tl_zip *zip);
 /* Index of a name, or -1. */
 int tl_zip_find(const tl_zip *zip, const char *name);
+/* Reads an entry whole to compare its checksum. Errors: CORRUPT, IO, NO_MEMORY. */
+tl_status tl_zip_check(const tl_zip *zip, int index);
 
 #endif
