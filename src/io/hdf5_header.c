@@ -92,23 +92,31 @@ static tl_status read_dataset_message(header_reader *r, unsigned type, tl_hdf5_c
     return tl_hdf5_parse_layout(file, c, &r->layout);
 }
 
+static bool is_understood(unsigned type) {
+    return type == MESSAGE_SPACE || type == MESSAGE_TYPE || type == MESSAGE_LAYOUT ||
+           type == MESSAGE_LINK || type == MESSAGE_LINK_INFO || type == MESSAGE_SYMBOL_TABLE ||
+           type == MESSAGE_ATTRIBUTE || type == MESSAGE_ATTRIBUTE_INFO;
+}
+
+static tl_status read_attribute_info(const header_reader *r, tl_hdf5_cursor *c) {
+    bool dense = tl_hdf5_is_dense(c, 2);
+    TL_TRY(tl_hdf5_check_whole(r->file, c, "attribute info message"));
+    TL_HDF5_CHECK(r->file, !dense, TL_UNSUPPORTED, c->address,
+                  "\"%s\" keeps its attributes in a fractal heap (libver=\"latest\")",
+                  tl_hdf5_name(r->file, r->object));
+    return TL_OK;
+}
+
+static tl_status read_continuation(header_reader *r, tl_hdf5_cursor *c) {
+    uint64_t address = tl_hdf5_take(c, 8), size = tl_hdf5_take(c, 8);
+    TL_TRY(tl_hdf5_check_whole(r->file, c, "continuation message"));
+    return add_block(r, address, size);
+}
+
 static tl_status read_message(header_reader *r, unsigned type, unsigned flags, tl_hdf5_cursor *c) {
     tl_hdf5 *file = r->file;
-    switch (type) {
-    case MESSAGE_SPACE:
-    case MESSAGE_TYPE:
-    case MESSAGE_LAYOUT:
-    case MESSAGE_LINK:
-    case MESSAGE_LINK_INFO:
-    case MESSAGE_SYMBOL_TABLE:
-    case MESSAGE_ATTRIBUTE:
-    case MESSAGE_ATTRIBUTE_INFO:
-        TL_HDF5_CHECK(file, !(flags & FLAG_SHARED), TL_UNSUPPORTED, c->address,
-                      "header message 0x%02x is shared with other objects", type);
-        break;
-    default:
-        break;
-    }
+    TL_HDF5_CHECK(file, !(flags & FLAG_SHARED) || !is_understood(type), TL_UNSUPPORTED, c->address,
+                  "header message 0x%02x is shared with other objects", type);
     switch (type) {
     case MESSAGE_SPACE:
     case MESSAGE_TYPE:
@@ -120,23 +128,14 @@ static tl_status read_message(header_reader *r, unsigned type, unsigned flags, t
         return read_group_message(r, type, c);
     case MESSAGE_ATTRIBUTE:
         return tl_hdf5_parse_attribute(file, c, r->object);
-    case MESSAGE_ATTRIBUTE_INFO: {
-        bool dense = tl_hdf5_is_dense(c, 2);
-        TL_TRY(tl_hdf5_check_whole(file, c, "attribute info message"));
-        TL_HDF5_CHECK(file, !dense, TL_UNSUPPORTED, c->address,
-                      "\"%s\" keeps its attributes in a fractal heap (libver=\"latest\")",
-                      tl_hdf5_name(file, r->object));
-        return TL_OK;
-    }
+    case MESSAGE_ATTRIBUTE_INFO:
+        return read_attribute_info(r, c);
     case MESSAGE_EXTERNAL:
         return tl_fail(TL_UNSAFE,
                        "%s: byte %" PRIu64 ": dataset \"%s\" keeps its data in other files",
                        file->source->name, file->base + c->address, tl_hdf5_name(file, r->object));
-    case MESSAGE_CONTINUATION: {
-        uint64_t address = tl_hdf5_take(c, 8), size = tl_hdf5_take(c, 8);
-        TL_TRY(tl_hdf5_check_whole(file, c, "continuation message"));
-        return add_block(r, address, size);
-    }
+    case MESSAGE_CONTINUATION:
+        return read_continuation(r, c);
     default:
         TL_HDF5_CHECK(file, !(flags & FLAG_MUST_KNOW), TL_UNSUPPORTED, c->address,
                       "header message 0x%02x is not known, but the file says that it must be",
