@@ -185,6 +185,8 @@ static void test_json_round_trip(void **state) {
     char *text = json_dumps(json, 0);
     json_t *parsed = json_loads(text, 0, NULL);
     assert_ok(tl_graph_from_json(ctx, parsed, tl_graph_param_elements(graph, false), &copy));
+    assert_true(copy->hollow);
+    assert_ok(tl_graph_allocate(copy));
     copy_params(graph, copy);
     json_t *again = tl_graph_to_json(copy);
     assert_true(json_equal(json, again));

@@ -302,10 +302,11 @@ static void writes_and_reads_back(void **state) {
     for (int i = 0; i < 70000; i++) big[i] = support_random(&seed);
     static const unsigned char bytes_of_half[2] = {0x00, 0xc1}; /* -2.5 */
     const tl_safetensors_entry entries[] = {
-        {"z.big", tl_shape_make(3, INT64_C(7), INT64_C(100), INT64_C(100)), big, TL_F32},
-        {"a \"quoted\"", tl_shape_make(0), &scalar, TL_F32},
-        {"empty", tl_shape_make(2, INT64_C(0), INT64_C(4)), NULL, TL_F32},
-        {"half", tl_shape_make(1, INT64_C(1)), bytes_of_half, TL_F16}};
+        {"z.big", tl_shape_make(3, INT64_C(7), INT64_C(100), INT64_C(100)), big, TL_F32, NULL,
+         NULL},
+        {"a \"quoted\"", tl_shape_make(0), &scalar, TL_F32, NULL, NULL},
+        {"empty", tl_shape_make(2, INT64_C(0), INT64_C(4)), NULL, TL_F32, NULL, NULL},
+        {"half", tl_shape_make(1, INT64_C(1)), bytes_of_half, TL_F16, NULL, NULL}};
     const char *const keys[] = {"arch", "classes"}, *const values[] = {"tiny", "[\"c\xc3\xa4t\"]"};
     assert_ok(tl_safetensors_write(ctx, path, 4, entries, 2, keys, values));
     tl_source source;
@@ -343,13 +344,14 @@ static void writing_refuses_what_cannot_be_read(void **state) {
     const tl_shape one = tl_shape_make(1, INT64_C(1));
     const char *const key = "k", *const twice[] = {"k", "k"}, *const wrong = "\xff";
     const char *const texts[] = {"a", "b"};
-    const tl_safetensors_entry same[] = {{"a", one, &value, TL_F32}, {"a", one, &value, TL_F32}};
-    const tl_safetensors_entry reserved = {"__metadata__", one, &value, TL_F32};
-    const tl_safetensors_entry no_text = {"\xc3", one, &value, TL_F32};
-    const tl_safetensors_entry no_data = {"a", one, NULL, TL_F32};
-    const tl_safetensors_entry no_dtype = {"a", one, &value, (tl_dtype)99};
-    const tl_safetensors_entry huge = {"a", tl_shape_make(2, INT64_MAX, INT64_C(2)), &value,
-                                       TL_F32};
+    const tl_safetensors_entry same[] = {{"a", one, &value, TL_F32, NULL, NULL},
+                                         {"a", one, &value, TL_F32, NULL, NULL}};
+    const tl_safetensors_entry reserved = {"__metadata__", one, &value, TL_F32, NULL, NULL};
+    const tl_safetensors_entry no_text = {"\xc3", one, &value, TL_F32, NULL, NULL};
+    const tl_safetensors_entry no_data = {"a", one, NULL, TL_F32, NULL, NULL};
+    const tl_safetensors_entry no_dtype = {"a", one, &value, (tl_dtype)99, NULL, NULL};
+    const tl_safetensors_entry huge = {
+        "a", tl_shape_make(2, INT64_MAX, INT64_C(2)), &value, TL_F32, NULL, NULL};
     assert_fails(tl_safetensors_write(ctx, path, 2, same, 0, NULL, NULL), TL_INVALID_ARGUMENT,
                  "\"a\" is given twice");
     assert_fails(tl_safetensors_write(ctx, path, 1, &reserved, 0, NULL, NULL), TL_INVALID_ARGUMENT,
@@ -381,8 +383,8 @@ static void writing_survives_every_allocation_failure(void **state) {
     tl_context *ctx = hostile_context();
     float value = 1;
     const tl_safetensors_entry entries[] = {
-        {"a", tl_shape_make(2, INT64_C(1), INT64_C(1)), &value, TL_F32},
-        {"b", tl_shape_make(0), &value, TL_F32}};
+        {"a", tl_shape_make(2, INT64_C(1), INT64_C(1)), &value, TL_F32, NULL, NULL},
+        {"b", tl_shape_make(0), &value, TL_F32, NULL, NULL}};
     const char *const key = "k", *const text = "v";
     write_bytes(path, "old", 3);
     size_t before = hostile.live, tried = 0;

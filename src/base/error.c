@@ -7,7 +7,6 @@
 
 /* One text per thread: a failing call on one thread must not overwrite the text that another
  * thread is about to read (docs/decisions/errors.md). */
-enum { TL_ERROR_CAPACITY = 1024 };
 static _Thread_local char error_text[TL_ERROR_CAPACITY];
 
 const char *tl_last_error(void) {
@@ -54,6 +53,22 @@ tl_status tl_fail_in(tl_status status, const char *format, ...) {
     vsnprintf(prefix, sizeof prefix, format, args);
     va_end(args);
     return tl_fail(status, "%s: %s", prefix, error_text);
+}
+
+void tl_failure_note(tl_failure *failure, int64_t order, tl_status status) {
+    if (status == TL_OK) return;
+    pthread_mutex_lock(&failure->lock);
+    if (failure->status == TL_OK || order < failure->order) {
+        failure->status = status;
+        failure->order = order;
+        memcpy(failure->text, error_text, sizeof failure->text);
+    }
+    pthread_mutex_unlock(&failure->lock);
+}
+
+tl_status tl_failure_raise(tl_failure *failure) {
+    pthread_mutex_destroy(&failure->lock);
+    return failure->status == TL_OK ? TL_OK : tl_fail(failure->status, "%s", failure->text);
 }
 
 static tl_status status_of_errno(int error) {

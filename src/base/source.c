@@ -32,6 +32,21 @@ static tl_status open_regular(tl_context *ctx, const char *path, int flags, tl_s
     }
     out->fd = fd;
     out->size = (uint64_t)info.st_size;
+    out->modified = info.st_mtim;
+    return TL_OK;
+}
+
+tl_status tl_source_unchanged(const tl_source *source) {
+    struct stat info;
+    if (source->memory) return TL_OK;
+    if (fstat(source->fd, &info) != 0) {
+        return tl_fail_errno(errno, "%s: cannot be examined", source->name);
+    }
+    TL_CHECK((uint64_t)info.st_size == source->size &&
+                 info.st_mtim.tv_sec == source->modified.tv_sec &&
+                 info.st_mtim.tv_nsec == source->modified.tv_nsec,
+             TL_CORRUPT, "%s: was written to while it is in use, expected the file that was opened",
+             source->name);
     return TL_OK;
 }
 

@@ -3,6 +3,8 @@
 #ifndef TL_BASE_SOURCE_H
 #define TL_BASE_SOURCE_H
 
+#include <time.h>
+
 #include "base/context.h"
 
 /* A readable range of bytes: an open regular file (read with pread) or a caller's memory.
@@ -13,6 +15,7 @@ typedef struct tl_source {
     uint64_t size;               /* bytes */
     const unsigned char *memory; /* NULL for a file */
     int fd;                      /* -1 for memory */
+    struct timespec modified;    /* the file, when it was opened */
 } tl_source;
 
 /* Opens a regular file; anything else (folder, FIFO, socket, device) is refused without
@@ -28,6 +31,9 @@ void tl_source_close(tl_source *source);
 
 /* Reads exactly `count` bytes at `offset`. Errors: TRUNCATED (with the offset), IO. */
 tl_status tl_source_read(const tl_source *source, uint64_t offset, void *buffer, size_t count);
+/* Fails unless the file has still the size and the time of modification that it had when it was
+ * opened. That it was renamed, replaced or removed does no harm. Errors: CORRUPT, IO. */
+tl_status tl_source_unchanged(const tl_source *source);
 /* Reads the whole source into a new block that the caller frees with tl_free().
  * Errors: as tl_source_read(), LIMIT (larger than `limit` bytes), NO_MEMORY. */
 tl_status tl_source_read_all(const tl_source *source, uint64_t limit, unsigned char **data,

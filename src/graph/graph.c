@@ -282,6 +282,39 @@ tl_status tl_graph_hold_param(tl_graph *graph, int param) {
     return status;
 }
 
+void tl_graph_move_values(tl_graph *from, tl_graph *to) {
+    for (int i = 0; i < from->param_count; i++) {
+        to->param[i].value = from->param[i].value;
+        to->param[i].stored = from->param[i].stored;
+        to->param[i].exposed = from->param[i].exposed;
+        from->param[i].value = NULL;
+    }
+    tl_graph_set_store(to, &from->store);
+    from->store = (tl_param_store){0};
+}
+
+static tl_status visit_param(tl_graph *graph, int index, tl_param_fn visit, void *user) {
+    const tl_param *param = &graph->param[index];
+    if (param->value) return visit(user, index, tl_tensor_const_f32(param->value));
+    size_t count = (size_t)tl_shape_count(&param->shape);
+    float *value = tl_alloc_array(graph->ctx, count, sizeof *value);
+    TL_CHECK_MEMORY(value);
+    tl_status status = tl_graph_load_param(graph, index, value);
+    if (status == TL_OK) status = visit(user, index, value);
+    tl_free(graph->ctx, value);
+    return status;
+}
+
+tl_status tl_graph_visit_params(tl_graph *graph, tl_param_fn visit, void *user) {
+    tl_status status = TL_OK;
+    pthread_mutex_lock(&graph->lock);
+    for (int i = 0; i < graph->param_count && status == TL_OK; i++) {
+        status = visit_param(graph, i, visit, user);
+    }
+    pthread_mutex_unlock(&graph->lock);
+    return status;
+}
+
 /* --- initial values --------------------------------------------------------------------------- */
 
 void tl_param_draw(const tl_param *param, tl_rng rng) {

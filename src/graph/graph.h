@@ -85,8 +85,14 @@ void tl_graph_set_store(tl_graph *graph, const tl_param_store *store);
 tl_status tl_graph_hold_param(tl_graph *graph, int param);
 /* Copies a parameter's value, which may stay in the store. Thread safe. Errors: the store's. */
 tl_status tl_graph_read_param(tl_graph *graph, int param, float *out);
+/* Calls `visit` with each parameter's value in turn, until it fails. Errors: its own, the store's,
+ * NO_MEMORY. */
+typedef tl_status (*tl_param_fn)(void *user, int param, const float *value);
+tl_status tl_graph_visit_params(tl_graph *graph, tl_param_fn visit, void *user);
 /* To be called after values in memory were changed: plans made from now on pack them again. */
 void tl_graph_changed(tl_graph *graph);
+/* Hands all values over to a hollow graph of the same parameters, with the store. */
+void tl_graph_move_values(tl_graph *from, tl_graph *to);
 /* Removes every node after `last`, of which no plan may be in use. */
 void tl_graph_truncate(tl_graph *graph, int last);
 /* Index of a node or parameter by name; -1 when there is none. */
@@ -171,7 +177,7 @@ struct json_t;
 /* {"input": [H, W, C], "nodes": [{"name", "op", "inputs": [names], "attrs": "text",
  *  "frozen": bool}]}. NULL when memory is out. */
 struct json_t *tl_graph_to_json(const tl_graph *graph);
-/* Builds a graph from such JSON: hostile input. Parameters are zero; before they would exceed
+/* Builds a hollow graph from such JSON: hostile input. Before its parameters would exceed
  * `max_elements` in all (what the file that brings their values can hold) LIMIT is returned.
  * Errors: CORRUPT, UNSUPPORTED (unknown operator), SHAPE, LIMIT, NO_MEMORY; texts name the node. */
 tl_status tl_graph_from_json(tl_context *ctx, const struct json_t *json, int64_t max_elements,

@@ -151,6 +151,7 @@ tl_status tl_graph_from_json(tl_context *ctx, const struct json_t *json, int64_t
     tl_graph *graph;
     TL_TRY(read_input(ctx, json_object_get(json, "input"), &graph));
     graph->param_limit = max_elements;
+    graph->hollow = true;
     tl_status status = read_nodes(graph, json_object_get(json, "nodes"));
     if (status != TL_OK) {
         tl_graph_free(graph);

@@ -52,7 +52,8 @@ static tl_status entry_bytes(const tl_safetensors_entry *entry, int64_t *bytes) 
              (int)entry->dtype);
     TL_CHECK(count >= 0 && !__builtin_mul_overflow(count, size, bytes), TL_LIMIT,
              "tensor \"%s\": the size overflows", quoted);
-    TL_CHECK(entry->data || count == 0, TL_INVALID_ARGUMENT, "tensor \"%s\": data is NULL", quoted);
+    TL_CHECK(entry->data || entry->read || count == 0, TL_INVALID_ARGUMENT,
+             "tensor \"%s\": data is NULL", quoted);
     TL_CHECK(strcmp(entry->name, "__metadata__") != 0, TL_INVALID_ARGUMENT,
              "tensor \"%s\": the name is reserved by the format", quoted);
     return TL_OK;
@@ -112,16 +113,24 @@ static tl_status encode_header(tl_context *ctx, const json_t *header, unsigned c
     return tl_fail(TL_NO_MEMORY, "out of memory: the header's text");
 }
 
+static tl_status write_entry(tl_writer *writer, const tl_safetensors_entry *entries, int index) {
+    const tl_safetensors_entry *entry = &entries[index];
+    size_t bytes = (size_t)tl_shape_count(&entry->shape) * tl_dtype_size(entry->dtype);
+    if (entry->data || !entry->read) return tl_writer_write(writer, entry->data, bytes);
+    void *data = tl_alloc(writer->ctx, bytes);
+    TL_CHECK_MEMORY(data);
+    tl_status status = entry->read(entry->user, index, data);
+    if (status == TL_OK) status = tl_writer_write(writer, data, bytes);
+    tl_free(writer->ctx, data);
+    return status;
+}
+
 static tl_status write_all(tl_context *ctx, const char *path, const unsigned char *header,
                            size_t header_size, int count, const tl_safetensors_entry *entries) {
     tl_writer writer;
     TL_TRY(tl_writer_open(ctx, path, &writer));
     tl_status status = tl_writer_write(&writer, header, header_size);
-    for (int i = 0; i < count && status == TL_OK; i++) {
-        size_t elements = (size_t)tl_shape_count(&entries[i].shape);
-        status =
-            tl_writer_write(&writer, entries[i].data, elements * tl_dtype_size(entries[i].dtype));
-    }
+    for (int i = 0; i < count && status == TL_OK; i++) status = write_entry(&writer, entries, i);
     if (status == TL_OK) return tl_writer_commit(&writer);
     tl_writer_abandon(&writer);
     return status;

@@ -1,6 +1,7 @@
 #include "io/weights.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,6 +102,7 @@ tl_status tl_weights_open(tl_context *ctx, tl_source *source, tl_weights **out) 
         return TL_NO_MEMORY;
     }
     weights->ctx = ctx;
+    weights->users = 1;
     weights->source = *source;
     *source = (tl_source){.fd = -1};
     reader_fn reader = NULL;
@@ -115,8 +117,13 @@ tl_status tl_weights_open(tl_context *ctx, tl_source *source, tl_weights **out) 
     return TL_OK;
 }
 
+tl_weights *tl_weights_share(tl_weights *weights) {
+    weights->users++;
+    return weights;
+}
+
 void tl_weights_free(tl_weights *weights) {
-    if (!weights) return;
+    if (!weights || --weights->users > 0) return;
     tl_context *ctx = weights->ctx;
     tl_free(ctx, weights->item);
     tl_free(ctx, weights->metadata_key);
@@ -167,18 +174,49 @@ static bool is_row_major(const tl_weight *item) {
     return true;
 }
 
+/* With `out` NULL the values are only checked. */
 typedef struct convert_visit {
-    tl_dtype dtype;
+    const tl_weight *item;
     float *out;
+    int64_t first; /* element */
+    tl_status status;
     bool checksum;
     uint32_t crc;
 } convert_visit;
 
+/* What is only checked passes through this much of the first-level cache. */
+enum { CHECKED = 2048 };
+
+static tl_status check_values(const char *name, int64_t first, const float *values, int64_t count) {
+    bool finite = true;
+    for (int64_t i = 0; i < count; i++) finite &= isfinite(values[i]) != 0;
+    if (finite) return TL_OK;
+    int64_t i = 0;
+    while (isfinite(values[i])) i++;
+    char quoted[TL_QUOTE_TEXT];
+    return tl_fail(TL_CORRUPT, "%s: element %" PRId64 " is %g, expected a finite number",
+                   tl_quote(name, strlen(name), quoted), first + i, (double)values[i]);
+}
+
+static void check_piece(convert_visit *visit, const unsigned char *data, int64_t count) {
+    float values[CHECKED];
+    size_t size = tl_dtype_size(visit->item->dtype);
+    for (int64_t i = 0; i < count && visit->status == TL_OK; i += CHECKED) {
+        int64_t part = count - i < CHECKED ? count - i : CHECKED;
+        tl_convert_to_f32(visit->item->dtype, data + (size_t)i * size, values, part);
+        visit->status = check_values(visit->item->name, visit->first + i, values, part);
+    }
+}
+
 static void visit_convert(void *arg, const unsigned char *data, size_t size) {
     convert_visit *visit = arg;
-    size_t count = size / tl_dtype_size(visit->dtype);
-    tl_convert_to_f32(visit->dtype, data, visit->out, (int64_t)count);
-    visit->out += count;
+    int64_t count = (int64_t)(size / tl_dtype_size(visit->item->dtype));
+    if (visit->out) {
+        tl_convert_to_f32(visit->item->dtype, data, visit->out + visit->first, count);
+    } else {
+        check_piece(visit, data, count);
+    }
+    visit->first += count;
     if (visit->checksum) visit->crc = tl_crc32(visit->crc, data, size);
 }
 
@@ -198,9 +236,10 @@ static tl_status judge_checksum(const tl_weights *weights, const tl_weight *item
  * it. */
 static tl_status read_run(const tl_weights *weights, const tl_weight *item, uint64_t bytes,
                           tl_weight_record *unchecked, float *out) {
-    convert_visit visit = {.dtype = item->dtype, .out = out, .checksum = unchecked != NULL};
+    convert_visit visit = {.item = item, .out = out, .checksum = unchecked != NULL};
     TL_TRY(tl_source_visit(&weights->source, item->offset, bytes, visit_convert, &visit));
-    return unchecked ? judge_checksum(weights, item, unchecked, visit.crc) : TL_OK;
+    if (unchecked) TL_TRY(judge_checksum(weights, item, unchecked, visit.crc));
+    return visit.status;
 }
 
 /* Walks the elements in row-major order through their strides. */
@@ -230,7 +269,7 @@ static tl_status read_strided(const tl_weights *weights, const tl_weight *item, 
     return status;
 }
 
-tl_status tl_weights_read(const tl_weights *weights, int index, float *out) {
+static tl_status read_or_check(const tl_weights *weights, int index, float *out) {
     const tl_weight *item = &weights->item[index];
     int64_t count = tl_shape_count(&item->shape);
     uint64_t bytes = element_span(item, count) * tl_dtype_size(item->dtype);
@@ -247,4 +286,37 @@ tl_status tl_weights_read(const tl_weights *weights, int index, float *out) {
     }
     if (is_row_major(item)) return read_run(weights, item, bytes, NULL, out);
     return read_strided(weights, item, bytes, out, count);
+}
+
+tl_status tl_weights_read(const tl_weights *weights, int index, float *out) {
+    return read_or_check(weights, index, out);
+}
+
+tl_status tl_weights_check(const tl_weights *weights, int index) {
+    const tl_weight *item = &weights->item[index];
+    if (is_row_major(item)) return read_or_check(weights, index, NULL);
+    int64_t count = tl_shape_count(&item->shape);
+    float *values = tl_alloc_array(weights->ctx, (size_t)count, sizeof *values);
+    TL_CHECK_MEMORY(values);
+    tl_status status = read_or_check(weights, index, values);
+    if (status == TL_OK) status = check_values(item->name, 0, values, count);
+    tl_free(weights->ctx, values);
+    return status;
+}
+
+bool tl_weights_divisible(const tl_weights *weights, int index) {
+    const tl_weight *item = &weights->item[index];
+    bool checked = item->record < 0 || atomic_load(&weights->record[item->record].checked);
+    return checked && is_row_major(item);
+}
+
+tl_status tl_weights_read_part(const tl_weights *weights, int index, int64_t first, int64_t count,
+                               float *out) {
+    const tl_weight *item = &weights->item[index];
+    uint64_t size = tl_dtype_size(item->dtype);
+    uint64_t offset = item->offset + (uint64_t)first * size;
+    if (item->dtype == TL_F32)
+        return tl_source_read(&weights->source, offset, out, (size_t)count * sizeof *out);
+    convert_visit visit = {.item = item, .out = out};
+    return tl_source_visit(&weights->source, offset, (uint64_t)count * size, visit_convert, &visit);
 }

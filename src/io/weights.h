@@ -33,6 +33,7 @@ typedef struct tl_weight_record {
 
 typedef struct tl_weights {
     tl_context *ctx;
+    int users;          /* tl_weights_free() counts down */
     tl_source source;   /* owned */
     const char *format; /* "safetensors", "pth" (ZIP), "pth-legacy", "keras" (.keras),
                          * "keras-weights" (.weights.h5) or "keras-h5" (Keras 2's .h5) */
@@ -51,12 +52,22 @@ typedef struct tl_weights {
  * UNSUPPORTED and UNSAFE (both name the thing), IO, NO_MEMORY. */
 tl_status tl_weights_open(tl_context *ctx, tl_source *source, tl_weights **out);
 void tl_weights_free(tl_weights *weights); /* NULL is allowed */
+/* For one more user, who calls tl_weights_free() when done. Not thread safe. */
+tl_weights *tl_weights_share(tl_weights *weights);
 /* Index of a name, or -1. */
 int tl_weights_find(const tl_weights *weights, const char *name);
 const char *tl_weights_metadata(const tl_weights *weights, const char *key); /* NULL if absent */
 /* Reads tensor `index` as row-major f32 into `out` (shape's count of floats). Thread safe.
  * Errors: CORRUPT (checksum), TRUNCATED, IO, NO_MEMORY. */
 tl_status tl_weights_read(const tl_weights *weights, int index, float *out);
+/* Checks what reading would, and that every value is finite, without keeping the values. Thread
+ * safe. Errors: as tl_weights_read(), CORRUPT (names tensor and element). */
+tl_status tl_weights_check(const tl_weights *weights, int index);
+/* Whether tl_weights_read_part() can read the tensor: it is row-major, and checked already. */
+bool tl_weights_divisible(const tl_weights *weights, int index);
+/* Reads elements first .. first + count - 1 of the tensor. Thread safe. */
+tl_status tl_weights_read_part(const tl_weights *weights, int index, int64_t first, int64_t count,
+                               float *out);
 
 /* One reader per format; `weights` has ctx and source set and is filled in, but for by_name.
  * safetensors: https://github.com/huggingface/safetensors#format.
@@ -77,8 +88,10 @@ tl_status tl_keras_read_zip(tl_weights *weights);
 typedef struct tl_safetensors_entry {
     const char *name;
     tl_shape shape;
-    const void *data; /* row-major */
+    const void *data; /* row-major; NULL when `read` brings it */
     tl_dtype dtype;
+    tl_status (*read)(void *user, int entry, void *out);
+    void *user;
 } tl_safetensors_entry;
 tl_status tl_safetensors_write(tl_context *ctx, const char *path, int count,
                                const tl_safetensors_entry *entries, int metadata_count,

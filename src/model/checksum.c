@@ -27,15 +27,27 @@ uint32_t tl_checksum_metadata(int count, const char *const *keys, char *const *v
     return crc;
 }
 
-uint32_t tl_checksum_tensors(const tl_model *model, uint32_t crc, int golden_count,
-                             const unsigned char *golden_input, const float *golden_output) {
-    const tl_graph *graph = model->graph;
-    for (int i = 0; i < graph->param_count; i++) {
-        const tl_tensor *value = graph->param[i].value;
-        crc = tl_crc32(crc, tl_tensor_const_data(value), tl_tensor_bytes(value));
-    }
-    if (golden_count == 0) return crc;
+typedef struct param_sum {
+    const tl_graph *graph;
+    uint32_t crc;
+} param_sum;
+
+static tl_status add_param(void *user, int param, const float *value) {
+    param_sum *sum = user;
+    size_t count = (size_t)tl_shape_count(&sum->graph->param[param].shape);
+    sum->crc = tl_crc32(sum->crc, value, count * sizeof *value);
+    return TL_OK;
+}
+
+tl_status tl_checksum_tensors(const tl_model *model, int golden_count,
+                              const unsigned char *golden_input, const float *golden_output,
+                              uint32_t *crc) {
+    param_sum sum = {model->graph, *crc};
+    TL_TRY(tl_graph_visit_params(model->graph, add_param, &sum));
+    *crc = sum.crc;
+    if (golden_count == 0) return TL_OK;
     size_t answers = (size_t)golden_count * (size_t)model->class_count;
-    crc = tl_crc32(crc, golden_output, answers * sizeof *golden_output);
-    return tl_crc32(crc, golden_input, (size_t)golden_count * tl_model_golden_size(model));
+    *crc = tl_crc32(*crc, golden_output, answers * sizeof *golden_output);
+    *crc = tl_crc32(*crc, golden_input, (size_t)golden_count * tl_model_golden_size(model));
+    return TL_OK;
 }

@@ -76,8 +76,9 @@ static tl_status compare_checksum(const tl_model *model) {
     TL_CHECK(model->checksum[0], TL_NOT_FOUND,
              "the file has no %s in its metadata: it was written anew by another program",
              TL_SAVED_KEY_CHECKSUM);
-    uint32_t crc = tl_checksum_tensors(model, model->metadata_checksum, model->golden_count,
-                                       model->golden_input, model->golden_output);
+    uint32_t crc = model->metadata_checksum;
+    TL_TRY(tl_checksum_tensors(model, model->golden_count, model->golden_input,
+                               model->golden_output, &crc));
     char found[TL_CHECKSUM_TEXT];
     snprintf(found, sizeof found, "%08x", (unsigned)crc);
     TL_CHECK(strcmp(found, model->checksum) == 0, TL_CORRUPT,

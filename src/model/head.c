@@ -240,15 +240,6 @@ static tl_status check_same_params(const tl_graph *from, const tl_graph *to) {
     return TL_OK;
 }
 
-/* Both graphs have the same parameters: the values change places. */
-static void move_values(tl_graph *from, tl_graph *to) {
-    for (int i = 0; i < from->param_count; i++) {
-        tl_tensor *value = to->param[i].value;
-        to->param[i].value = from->param[i].value;
-        from->param[i].value = value;
-    }
-}
-
 /* The centre crop keeps its share of the picture. */
 static void resize_preprocess(tl_preprocess *p, int width, int height) {
     int old_side = p->width < p->height ? p->width : p->height;
@@ -269,7 +260,7 @@ tl_status tl_model_resize_input(tl_model *model, int height, int width) {
     TL_TRY(graph_for_size(model->graph, height, width, &graph));
     tl_status status = check_same_params(model->graph, graph);
     if (status == TL_OK) {
-        move_values(model->graph, graph);
+        tl_graph_move_values(model->graph, graph);
         tl_graph *old = model->graph;
         model->graph = graph;
         graph = old;

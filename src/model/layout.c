@@ -54,9 +54,7 @@ bool tl_layout_fits(tl_layout layout, const tl_graph *graph, const tl_param *par
     return tl_shape_equal(shape, &window);
 }
 
-typedef struct strides {
-    int64_t output, row, column, input;
-} strides;
+typedef tl_layout_strides strides;
 
 static strides file_strides(tl_layout layout, bool depthwise, const tl_shape *s) {
     int64_t outputs = s->dim[0], height = s->dim[1], width = s->dim[2], inputs = s->dim[3];
@@ -66,12 +64,19 @@ static strides file_strides(tl_layout layout, bool depthwise, const tl_shape *s)
     return (strides){1, width * pixel, pixel, depthwise ? 1 : outputs};
 }
 
-bool tl_layout_differs(tl_layout layout, const tl_graph *graph, const tl_param *param) {
-    if (param->shape.rank == 1) return false;
-    tl_shape s = four_dims(graph, param);
-    int64_t taps = s.dim[1] * s.dim[2];
-    if (layout == TL_LAYOUT_PYTORCH) return taps > 1 && s.dim[3] > 1;
-    return s.dim[0] > 1 && taps * s.dim[3] > 1;
+static bool differs(tl_layout layout, const tl_shape *s) {
+    int64_t taps = s->dim[1] * s->dim[2];
+    if (layout == TL_LAYOUT_PYTORCH) return taps > 1 && s->dim[3] > 1;
+    return s->dim[0] > 1 && taps * s->dim[3] > 1;
+}
+
+tl_layout_map tl_layout_map_of(tl_layout layout, const tl_graph *graph, const tl_param *param) {
+    if (param->shape.rank == 1) return (tl_layout_map){.differs = false};
+    tl_layout_map map = {.shape = four_dims(graph, param)};
+    map.differs = differs(layout, &map.shape);
+    map.stride = file_strides(layout, is_depthwise(graph, param), &map.shape);
+    map.by_output = layout == TL_LAYOUT_PYTORCH;
+    return map;
 }
 
 /* Outputs begin .. end - 1 of one row of taps and inputs: side by side in Keras's files, so that a
@@ -89,11 +94,9 @@ static void convert_outputs(const strides *stride, const tl_shape *s, const floa
             }
 }
 
-void tl_layout_convert(tl_layout layout, const tl_graph *graph, const tl_param *param,
-                       const float *from, float *to) {
-    tl_shape s = four_dims(graph, param);
-    strides stride = file_strides(layout, is_depthwise(graph, param), &s);
-    int64_t block = stride.output == 1 ? 16 : 1;
-    for (int64_t o = 0; o < s.dim[0]; o += block)
-        convert_outputs(&stride, &s, from, o, o + block < s.dim[0] ? o + block : s.dim[0], to);
+void tl_layout_convert(const tl_layout_map *map, const float *from, int64_t begin, int64_t end,
+                       float *to) {
+    int64_t block = map->by_output ? 1 : 16;
+    for (int64_t o = begin; o < end; o += block)
+        convert_outputs(&map->stride, &map->shape, from, o, o + block < end ? o + block : end, to);
 }

@@ -163,11 +163,30 @@ tl_shape tl_layout_shape(tl_layout layout, const tl_graph *graph, const tl_param
  * over the whole map that it sees. */
 bool tl_layout_fits(tl_layout layout, const tl_graph *graph, const tl_param *param,
                     const tl_shape *shape);
-/* Whether the elements' order differs from ours. */
-bool tl_layout_differs(tl_layout layout, const tl_graph *graph, const tl_param *param);
-/* From that layout into ours. */
-void tl_layout_convert(tl_layout layout, const tl_graph *graph, const tl_param *param,
-                       const float *from, float *to);
+/* Where in the file the elements of a parameter are, ours being [outputs, rows, columns, inputs].
+ */
+typedef struct tl_layout_strides {
+    int64_t output, row, column, input;
+} tl_layout_strides;
+typedef struct tl_layout_map {
+    bool differs;   /* otherwise the order is ours, and nothing else is set */
+    bool by_output; /* an output's elements are side by side, outputs in order */
+    tl_shape shape; /* ours, as four dimensions */
+    tl_layout_strides stride;
+} tl_layout_map;
+tl_layout_map tl_layout_map_of(tl_layout layout, const tl_graph *graph, const tl_param *param);
+/* Outputs begin .. end - 1 from that layout into ours; both pointers are to output 0. */
+void tl_layout_convert(const tl_layout_map *map, const float *from, int64_t begin, int64_t end,
+                       float *to);
+
+/* --- parameters in their file (store.c) ---------------------------------------------------------
+ */
+/* Fills a hollow graph's parameters from tensors index[i] of `weights`, all of which are read and
+ * checked now: checksums, and that every value is finite. From a file the values are not kept, but
+ * read again when they are asked for; the file then stays open. `layout` is NULL for our own.
+ * Errors: CORRUPT, NO_MEMORY, reading's. */
+tl_status tl_model_fill_graph(tl_graph *graph, tl_weights *weights, const int *index,
+                              const tl_layout *layout);
 
 /* --- backbones (backbone.c)
  * --------------------------------------------------------------------------- */
@@ -216,7 +235,7 @@ tl_status tl_backbone_wrap(const tl_backbone *backbone, const tl_variant *varian
 /* Recognises which backbone and scheme a weights file is for, builds it and fills it
  * (recognize.c). Errors: UNSUPPORTED, listing for the closest match the tensors that are missing,
  * left over or of another shape; CORRUPT (a value is not finite), LIMIT, NO_MEMORY, reading's. */
-tl_status tl_model_from_weights(const tl_weights *weights, tl_model **out);
+tl_status tl_model_from_weights(tl_weights *weights, tl_model **out);
 /* Builds the network that an ONNX file describes (onnx_import.c). Its preprocessing is not known.
  * `source` stays the caller's. Errors: tl_onnx_read()'s; UNSUPPORTED (lists all operators that are
  * not there), CORRUPT, SHAPE, LIMIT: texts name node, operator, opset and offset. */
@@ -224,8 +243,6 @@ tl_status tl_model_from_onnx(tl_context *ctx, const tl_source *source, tl_model 
 /* The 1000 classes that every ImageNet classifier answers, in their order (imagenet_classes.c). */
 enum { TL_IMAGENET_CLASSES = 1000 };
 extern const char *const tl_imagenet_classes[TL_IMAGENET_CLASSES];
-/* CORRUPT, naming tensor and position, when a value is not finite. */
-tl_status tl_check_finite(const char *name, const float *values, int64_t count);
 
 /* --- JSON (describe.c)
  * ------------------------------------------------------------------------------- */
@@ -256,15 +273,16 @@ tl_status tl_model_preprocess_from_json(tl_model *model, const struct json_t *js
     "libtl.preprocess" /* JSON, when the input is pictures; null: not known */
 #define TL_SAVED_KEY_TRAINING "libtl.training" /* JSON object, when there is one */
 #define TL_SAVED_KEY_CHECKSUM "libtl.checksum" /* CRC-32 of the values above and all tensors */
-tl_status tl_model_from_saved(const tl_weights *weights, tl_model **out);
+tl_status tl_model_from_saved(tl_weights *weights, tl_model **out);
 /* Whether a weights file is one of ours. */
 bool tl_weights_is_saved_model(const tl_weights *weights);
 /* The checksum's part for the metadata: `count` keys and values in any order, of which those above
  * enter it (checksum.c). */
 uint32_t tl_checksum_metadata(int count, const char *const *keys, char *const *values);
 /* Continues it over the parameters and the golden vectors (golden_count may be 0). */
-uint32_t tl_checksum_tensors(const tl_model *model, uint32_t crc, int golden_count,
-                             const unsigned char *golden_input, const float *golden_output);
+tl_status tl_checksum_tensors(const tl_model *model, int golden_count,
+                              const unsigned char *golden_input, const float *golden_output,
+                              uint32_t *crc);
 enum { TL_MAX_GOLDEN = 64 };
 /* Bytes of one golden input. */
 size_t tl_model_golden_size(const tl_model *model);

@@ -1,7 +1,6 @@
 /* Recognises a weights file: every backbone in every variant is held against the file's names and
  * shapes, and the one that explains all of it is built and filled. A file without any of the
  * classifier's tensors gives the network without it. */
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +9,7 @@
 
 /* A weights file and which of its tensors the backbone under trial has a place for. */
 typedef struct candidate_file {
-    const tl_weights *weights;
+    tl_weights *weights;
     bool *used;
 } candidate_file;
 
@@ -168,52 +167,32 @@ static tl_status refuse(const candidate_file *file, const fit *best) {
 /* --- filling
  * -------------------------------------------------------------------------------------- */
 
-tl_status tl_check_finite(const char *name, const float *values, int64_t count) {
-    bool finite = true;
-    for (int64_t i = 0; i < count; i++) finite &= isfinite(values[i]) != 0;
-    if (finite) return TL_OK;
-    int64_t first = 0;
-    while (isfinite(values[first])) first++;
-    return tl_fail(TL_CORRUPT, "%s: element %lld is %g, expected a finite number", name,
-                   (long long)first, (double)values[first]);
-}
-
 /* Where values of a file go. */
 typedef struct filling {
-    const tl_weights *weights;
+    tl_weights *weights;
     const tl_naming *naming;
     tl_graph *graph;
 } filling;
 
-static tl_status read_param(const filling *f, int index, tl_param *param) {
-    const tl_weights *weights = f->weights;
-    tl_layout layout = f->naming->layout;
-    float *value = tl_tensor_f32(param->value);
-    int64_t count = tl_tensor_count(param->value);
-    bool convert = tl_layout_differs(layout, f->graph, param);
-    float *read = convert ? tl_alloc_array(weights->ctx, (size_t)count, sizeof *read) : value;
-    TL_CHECK_MEMORY(read);
-    tl_status status = tl_weights_read(weights, index, read);
-    if (status == TL_OK) status = tl_check_finite(weights->item[index].name, read, count);
-    if (status == TL_OK && convert) tl_layout_convert(layout, f->graph, param, read, value);
-    if (convert) tl_free(weights->ctx, read);
-    return status;
-}
-
-static tl_status fill(const filling *f) {
+static tl_status fill(const filling *f, int *index) {
     tl_name_walk walk = tl_name_walk_make(f->naming, f->graph, f->weights);
     char external[TL_NAME_CAPACITY];
-    TL_TRY(tl_graph_allocate(f->graph));
     for (int i = 0; i < f->graph->param_count; i++) {
-        tl_param *param = &f->graph->param[i];
         bool translated = tl_name_translate(&walk, i, external);
-        int found = translated ? tl_name_find(f->naming, f->weights, external) : -1;
-        TL_CHECK(found >= 0, TL_UNSUPPORTED, "%s: no tensor for %s", f->weights->source.name,
-                 param->name);
-        tl_status status = read_param(f, found, param);
-        if (status != TL_OK) return tl_fail_in(status, "%s", f->weights->source.name);
+        index[i] = translated ? tl_name_find(f->naming, f->weights, external) : -1;
+        TL_CHECK(index[i] >= 0, TL_UNSUPPORTED, "%s: no tensor for %s", f->weights->source.name,
+                 f->graph->param[i].name);
     }
-    return TL_OK;
+    tl_status status = tl_model_fill_graph(f->graph, f->weights, index, &f->naming->layout);
+    return status == TL_OK ? TL_OK : tl_fail_in(status, "%s", f->weights->source.name);
+}
+
+static tl_status find_and_fill(const filling *f) {
+    int *index = tl_alloc_array(f->graph->ctx, (size_t)f->graph->param_count, sizeof *index);
+    TL_CHECK_MEMORY(index);
+    tl_status status = fill(f, index);
+    tl_free(f->graph->ctx, index);
+    return status;
 }
 
 static tl_status build_filled(const candidate_file *file, const fit *best, tl_model **out) {
@@ -222,7 +201,7 @@ static tl_status build_filled(const candidate_file *file, const fit *best, tl_mo
     TL_TRY(tl_backbone_build(file->weights->ctx, best->backbone, best->variant, best->classes, true,
                              &graph, &features));
     if (best->headless) tl_graph_truncate(graph, features);
-    tl_status status = fill(&(filling){file->weights, best->variant->naming, graph});
+    tl_status status = find_and_fill(&(filling){file->weights, best->variant->naming, graph});
     if (status != TL_OK) {
         tl_graph_free(graph);
         return status;
@@ -238,7 +217,7 @@ static tl_status build_filled(const candidate_file *file, const fit *best, tl_mo
     return status;
 }
 
-tl_status tl_model_from_weights(const tl_weights *weights, tl_model **out) {
+tl_status tl_model_from_weights(tl_weights *weights, tl_model **out) {
     *out = NULL;
     candidate_file file = {.weights = weights};
     file.used = tl_alloc_array(weights->ctx, (size_t)weights->count, sizeof *file.used);

@@ -74,7 +74,7 @@ static char *preprocess_text(const tl_model *model) {
 
 static tl_status add_checksum(const tl_model *model, const golden *g, metadata *m) {
     uint32_t crc = tl_checksum_metadata(m->count, m->key, m->value);
-    crc = tl_checksum_tensors(model, crc, g->count, g->input, g->output);
+    TL_TRY(tl_checksum_tensors(model, g->count, g->input, g->output, &crc));
     return add_key(m, TL_SAVED_KEY_CHECKSUM, tl_format(model->ctx, "%08x", (unsigned)crc));
 }
 
@@ -98,14 +98,15 @@ static tl_status write_metadata(const tl_model *model, const golden *g, metadata
 /* --- tensors ------------------------------------------------------------------------------------
  */
 
-static tl_status check_params(const tl_graph *graph) {
-    for (int i = 0; i < graph->param_count; i++) {
-        const tl_tensor *value = graph->param[i].value;
-        tl_status status = tl_check_finite(graph->param[i].name, tl_tensor_const_f32(value),
-                                           tl_tensor_count(value));
-        if (status != TL_OK) return tl_fail_in(TL_DIVERGED, "the model is not worth saving");
-    }
-    return TL_OK;
+static tl_status check_param(void *user, int index, const float *value) {
+    const tl_param *param = &((const tl_graph *)user)->param[index];
+    tl_status status = tl_check_finite(param->name, value, tl_shape_count(&param->shape));
+    return status == TL_OK ? TL_OK : tl_fail_in(TL_DIVERGED, "the model is not worth saving");
+}
+
+/* For the file's writer; the entries begin with the parameters. */
+static tl_status read_param(void *user, int entry, void *out) {
+    return tl_graph_read_param(user, entry, out);
 }
 
 static int list_entries(const tl_model *model, const golden *g, tl_safetensors_entry *entries) {
@@ -116,7 +117,8 @@ static int list_entries(const tl_model *model, const golden *g, tl_safetensors_e
         entries[count] = (tl_safetensors_entry){.name = param->name,
                                                 .dtype = TL_F32,
                                                 .shape = param->shape,
-                                                .data = tl_tensor_const_data(param->value)};
+                                                .read = read_param,
+                                                .user = model->graph};
     }
     if (g->count == 0) return count;
     /* Bytes last: the floats stay aligned. */
@@ -144,7 +146,7 @@ static tl_status write_file(const tl_model *model, const char *path, const golde
 
 tl_status tl_model_save(const tl_model *model, const char *path) {
     TL_CHECK(model && path, TL_INVALID_ARGUMENT, "model or path is NULL");
-    TL_TRY(check_params(model->graph));
+    TL_TRY(tl_graph_visit_params(model->graph, check_param, model->graph));
     golden g = {0};
     metadata m = {0};
     tl_status status = record_golden(model, &g);

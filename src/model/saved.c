@@ -68,16 +68,20 @@ static tl_status find_tensor(const tl_weights *weights, const char *name, const 
     return TL_OK;
 }
 
-static tl_status read_params(const tl_weights *weights, tl_graph *graph) {
+static tl_status find_and_fill(tl_weights *weights, tl_graph *graph, int *index) {
     for (int i = 0; i < graph->param_count; i++) {
-        tl_param *param = &graph->param[i];
-        int index = 0;
-        TL_TRY(find_tensor(weights, param->name, &param->shape, &index));
-        float *value = tl_tensor_f32(param->value);
-        TL_TRY(tl_weights_read(weights, index, value));
-        TL_TRY(tl_check_finite(param->name, value, tl_tensor_count(param->value)));
+        const tl_param *param = &graph->param[i];
+        TL_TRY(find_tensor(weights, param->name, &param->shape, &index[i]));
     }
-    return TL_OK;
+    return tl_model_fill_graph(graph, weights, index, NULL);
+}
+
+static tl_status read_params(tl_weights *weights, tl_graph *graph) {
+    int *index = tl_alloc_array(weights->ctx, (size_t)graph->param_count, sizeof *index);
+    TL_CHECK_MEMORY(index);
+    tl_status status = find_and_fill(weights, graph, index);
+    tl_free(weights->ctx, index);
+    return status;
 }
 
 /* Names are unique in the file and in the graph, so that counting finds what is left over. */
@@ -228,7 +232,7 @@ static tl_status read_checksum(const tl_weights *weights, tl_model *model) {
     return TL_OK;
 }
 
-static tl_status read_model(const tl_weights *weights, tl_model **out) {
+static tl_status read_model(tl_weights *weights, tl_model **out) {
     tl_graph *graph = NULL;
     const char *backbone = NULL;
     int features = 0;
@@ -251,7 +255,7 @@ static tl_status read_model(const tl_weights *weights, tl_model **out) {
     return check_left_over(weights, *out);
 }
 
-tl_status tl_model_from_saved(const tl_weights *weights, tl_model **out) {
+tl_status tl_model_from_saved(tl_weights *weights, tl_model **out) {
     *out = NULL;
     tl_status status = read_model(weights, out);
     if (status == TL_OK) return TL_OK;

@@ -2,6 +2,8 @@
 
 #include "tensor/tensor.h"
 
+#include <math.h>
+
 static float from_bits(uint32_t bits) {
     float value;
     memcpy(&value, &bits, sizeof value);
@@ -52,4 +54,14 @@ void tl_convert_to_f32(tl_dtype dtype, const void *from, float *to, int64_t coun
     case TL_BOOL:
         CONVERT(uint8_t, v ? 1.0f : 0.0f);
     }
+}
+
+tl_status tl_check_finite(const char *name, const float *values, int64_t count) {
+    bool finite = true;
+    for (int64_t i = 0; i < count; i++) finite &= isfinite(values[i]) != 0;
+    if (finite) return TL_OK;
+    int64_t first = 0;
+    while (isfinite(values[first])) first++;
+    return tl_fail(TL_CORRUPT, "%s: element %lld is %g, expected a finite number", name,
+                   (long long)first, (double)values[first]);
 }
