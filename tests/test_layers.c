@@ -147,6 +147,9 @@ static const gradcheck_case gradient_cases[] = {
     {"slice", "end=3", false, VALUES_ANY, 1, {NHWC(2, 3, 5, 7)}},
     {"slice", "begin=2 end=7", false, VALUES_ANY, 1, {NHWC(2, 3, 5, 7)}},
     {"slice", "begin=32 end=33", false, VALUES_ANY, 1, {NC(3, 67)}},
+    {"zero_pad", "pad=1,2,0,3", false, VALUES_ANY, 1, {NHWC(2, 3, 5, 7)}},
+    {"zero_pad", "pad=-1,0,-2,-3", false, VALUES_ANY, 1, {NHWC(2, 5, 4, 3)}},
+    {"zero_pad", "pad=-1,2,3,-4", false, VALUES_ANY, 1, {NHWC(1, 3, 5, 2)}},
     {"channel_shuffle", "groups=2", false, VALUES_ANY, 1, {NHWC(2, 3, 5, 6)}},
     {"channel_shuffle", "groups=5", false, VALUES_ANY, 1, {NC(3, 35)}},
     {"channel_shuffle", "groups=1", false, VALUES_ANY, 1, {NC(1, 3)}},
@@ -217,6 +220,7 @@ static const gradcheck_case thread_cases[] = {
     {"scale_shift", NULL, false, VALUES_ANY, 1, {NHWC(5, 37, 31, 19)}},
     {"slice", "begin=3 end=20", false, VALUES_ANY, 1, {NHWC(3, 17, 19, 33)}},
     {"channel_shuffle", "groups=3", false, VALUES_ANY, 1, {NHWC(3, 17, 19, 33)}},
+    {"zero_pad", "pad=1,-2,3,2", false, VALUES_ANY, 1, {NHWC(3, 17, 19, 33)}},
 };
 
 static void results_do_not_depend_on_threads(void **state) {
@@ -539,6 +543,9 @@ static void shapes_that_do_not_fit_are_named(void **state) {
         {"global_max_pool", NULL, 1, {NC(1, 9)}, TL_SHAPE, "expected [N, H, W, C]"},
         {"slice", "begin=3 end=3", 1, {NC(1, 9)}, TL_SHAPE, "slice: channels 3 to 3 of 9"},
         {"slice", "begin=3 end=10", 1, {NC(1, 9)}, TL_SHAPE, "slice: channels 3 to 10 of 9"},
+        {"zero_pad", "pad=-5,0,-4,0", 1, {NHWC(1, 9, 9, 1)}, TL_SHAPE, "leaves nothing"},
+        {"zero_pad", "pad=-9,0,4,0", 1, {NHWC(1, 9, 9, 1)}, TL_SHAPE, "leaves nothing"},
+        {"zero_pad", "pad=1", 1, {NC(1, 9)}, TL_SHAPE, "expected [N, H, W, C]"},
         {"channel_shuffle", "groups=4", 1, {NC(1, 9)}, TL_SHAPE, "9 channels in 4 groups"},
         {"scale_shift",
          "scale=0 center=0",
@@ -568,6 +575,7 @@ static void attributes_come_back_from_their_text(void **state) {
         {"dropout", "rate=0.1"},
         {"input", "height=224 width=192 channels=3"},
         {"layer_norm", "epsilon=1e-6"},
+        {"zero_pad", "pad=-1,2,-3,4"},
         {"scale_shift", "scale=0 learned=0"},
         {"slice", "begin=3 end=16777216"},
         {"relu", ""},

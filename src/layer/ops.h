@@ -31,5 +31,6 @@ extern const tl_op tl_op_layer_norm;      /* layer_norm.c */
 extern const tl_op tl_op_scale_shift;     /* scale_shift.c */
 extern const tl_op tl_op_slice;           /* slice.c */
 extern const tl_op tl_op_channel_shuffle; /* channel_shuffle.c */
+extern const tl_op tl_op_zero_pad;        /* zero_pad.c */
 
 #endif

@@ -11,7 +11,7 @@ static const tl_op *const all_ops[] = {
     &tl_op_leaky_relu, &tl_op_sigmoid, &tl_op_hard_sigmoid,
     &tl_op_silu, &tl_op_hard_swish, &tl_op_gelu,
     &tl_op_softmax, &tl_op_add, &tl_op_multiply,
-    &tl_op_concat, &tl_op_slice, &tl_op_channel_shuffle,
+    &tl_op_concat, &tl_op_slice, &tl_op_channel_shuffle, &tl_op_zero_pad,
     &tl_op_flatten, &tl_op_identity, &tl_op_dropout,
     NULL};
 /* clang-format on */

@@ -443,6 +443,14 @@ static tl_status emit_identity(tl_onnx_exporter *ex) {
     return unary(ex, "Identity");
 }
 
+static tl_status emit_zero_pad(tl_onnx_exporter *ex) {
+    const char *inputs[2] = {input_of(ex, 0)->name};
+    const int32_t *pad = ints(ex, "pad");
+    const int64_t pads[8] = {0, 0, pad[0], pad[1], 0, 0, pad[2], pad[3]};
+    TL_TRY(integers(ex, "pads", 8, pads, &inputs[1]));
+    return finish(ex, "Pad", 2, inputs, node_of(ex)->name);
+}
+
 static tl_status emit_slice(tl_onnx_exporter *ex) {
     const char *inputs[4] = {input_of(ex, 0)->name};
     TL_TRY(integers(ex, "begin", 1, (int64_t[]){*ints(ex, "begin")}, &inputs[1]));
@@ -497,6 +505,7 @@ static const struct {
     {"silu", emit_silu},
     {"slice", emit_slice},
     {"softmax", emit_softmax},
+    {"zero_pad", emit_zero_pad},
 };
 
 tl_onnx_emitter tl_onnx_emitter_find(const tl_op *op) {

@@ -29,7 +29,8 @@ typedef enum tl_onnx_pending {
     TL_ONNX_NOTHING,
     TL_ONNX_SIGMOID, /* x * sigmoid(x) is one operator of ours */
     TL_ONNX_HARD_SIGMOID,
-    TL_ONNX_PAD /* zeros around the picture, for the convolution or pooling that follows */
+    TL_ONNX_PAD /* zeros around the picture, which the window that follows may pad by itself;
+                   negative where a slice has cut it. `shape` is that before */
 } tl_onnx_pending;
 
 enum { TL_ONNX_MAX_INTS = 64 };
@@ -170,6 +171,8 @@ tl_status tl_onnx_unary(tl_onnx_importer *im, const char *op, const char *attrs)
 tl_status tl_onnx_conv(tl_onnx_importer *im);
 tl_status tl_onnx_pool(tl_onnx_importer *im);
 tl_status tl_onnx_pad(tl_onnx_importer *im);
+/* Names the first output as `x` with zeros around height and width, or cut where negative. */
+tl_status tl_onnx_define_padded(tl_onnx_importer *im, const tl_onnx_entry *x, const int64_t pad[4]);
 tl_status tl_onnx_global_average(tl_onnx_importer *im);
 tl_status tl_onnx_global_max(tl_onnx_importer *im);
 tl_status tl_onnx_reduce_mean(tl_onnx_importer *im);

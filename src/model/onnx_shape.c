@@ -280,33 +280,92 @@ static tl_status define_channels(tl_onnx_importer *im, const tl_onnx_entry *x, i
     return tl_onnx_define_output(im, index, &value);
 }
 
-/* Bounds are inputs since opset 10 and attributes before. */
-static tl_status slice_bound(tl_onnx_importer *im, int input, const char *attr, int64_t initial,
-                             int64_t *out) {
-    if (im->at->input_count > 1) return tl_onnx_one_int(im, input, initial, out);
-    return tl_onnx_attr_ints(im, attr, 1, initial, out);
+/* What a slice takes of each axis. */
+typedef struct range {
+    int64_t begin, end;
+} range;
+
+/* A list of bounds: an input since opset 10, an attribute before. */
+typedef struct bounds {
+    const int64_t *values; /* NULL: absent */
+    int count;
+} bounds;
+
+static tl_status read_bounds(tl_onnx_importer *im, int input, const char *name, bounds *out) {
+    const tl_onnx_attr *attr = tl_onnx_attr_find(im->onnx, im->at, name);
+    *out = (bounds){attr ? attr->ints : NULL, attr ? attr->count : 0};
+    if (im->at->input_count == 1 || !tl_onnx_has_input(im, input)) return TL_OK;
+    const tl_onnx_entry *x = NULL;
+    TL_TRY(tl_onnx_ints(im, input, &x));
+    if (x->batch) return tl_onnx_fail(im, TL_UNSUPPORTED, "up to the batch size");
+    *out = (bounds){x->ints, x->int_count};
+    return TL_OK;
+}
+
+/* Negative bounds count from the end; those past it are cut. */
+static int64_t bound(int64_t value, int64_t size) {
+    if (value < 0) value = value < -size ? 0 : value + size;
+    return value < size ? value : size;
+}
+
+static tl_status read_ranges(tl_onnx_importer *im, const tl_shape *shape, range *out) {
+    bounds begin, end, axes, steps;
+    TL_TRY(read_bounds(im, 1, "starts", &begin));
+    TL_TRY(read_bounds(im, 2, "ends", &end));
+    TL_TRY(read_bounds(im, 3, "axes", &axes));
+    TL_TRY(read_bounds(im, 4, "steps", &steps));
+    if (begin.count != end.count || (axes.values && axes.count != begin.count) ||
+        begin.count > shape->rank || (steps.values && steps.count != begin.count)) {
+        return tl_onnx_fail(im, TL_CORRUPT, "%d starts, %d ends", begin.count, end.count);
+    }
+    for (int i = 0; i < shape->rank; i++) out[i] = (range){0, shape->dim[i]};
+    for (int i = 0; i < begin.count; i++) {
+        int axis;
+        TL_TRY(tl_onnx_axis(im, axes.values ? axes.values[i] : i, shape->rank, &axis));
+        if (steps.values && steps.values[i] != 1) {
+            return tl_onnx_fail(im, TL_UNSUPPORTED, "a slice with steps");
+        }
+        out[axis] = (range){bound(begin.values[i], shape->dim[axis]),
+                            bound(end.values[i], shape->dim[axis])};
+        if (out[axis].begin >= out[axis].end) {
+            return tl_onnx_fail(im, TL_CORRUPT, "nothing of axis %d", axis);
+        }
+    }
+    return TL_OK;
+}
+
+static bool is_whole(const range *r, int64_t size) {
+    return r->begin == 0 && r->end == size;
+}
+
+/* Height and width are cut by padding that waits to be joined with what follows. */
+static tl_status slice_space(tl_onnx_importer *im, const tl_onnx_entry *x, const range *ranges) {
+    int row = x->layout == TL_ONNX_NHWC ? 1 : 2;
+    int64_t pad[4];
+    for (int i = 0; i < 2; i++) {
+        pad[i] = -ranges[row + i].begin;
+        pad[i + 2] = ranges[row + i].end - x->shape.dim[row + i];
+    }
+    return tl_onnx_define_padded(im, x, pad);
 }
 
 tl_status tl_onnx_slice(tl_onnx_importer *im) {
     tl_onnx_entry x;
-    int64_t begin, end, axes, step;
-    int axis;
+    range ranges[TL_MAX_RANK];
     TL_TRY(tl_onnx_activation(im, 0, &x));
-    TL_TRY(slice_bound(im, 1, "starts", 0, &begin));
-    TL_TRY(slice_bound(im, 2, "ends", INT64_MAX, &end));
-    TL_TRY(slice_bound(im, 3, "axes", 0, &axes));
-    TL_TRY(slice_bound(im, 4, "steps", 1, &step));
-    TL_TRY(tl_onnx_axis(im, axes, x.shape.rank, &axis));
-    int64_t size = x.shape.dim[axis];
-    if (begin < 0) begin += size;
-    if (end < 0) end += size;
-    if (end > size) end = size;
-    if (begin == 0 && end == size && step == 1) return tl_onnx_define_node(im, &x, x.node);
-    bool channels = tl_onnx_is_picture(&x) || (x.layout == TL_ONNX_FLAT && !x.chw[0]);
-    if (axis != tl_onnx_channel_axis(&x) || !channels || step != 1 || begin < 0 || begin >= end) {
-        return tl_onnx_fail(im, TL_UNSUPPORTED, "a slice of anything but the channels");
+    TL_TRY(read_ranges(im, &x.shape, ranges));
+    int channels = tl_onnx_channel_axis(&x), others = 0;
+    bool all = is_whole(&ranges[channels], x.shape.dim[channels]);
+    for (int i = 0; i < x.shape.rank; i++) {
+        others += i != channels && !is_whole(&ranges[i], x.shape.dim[i]);
     }
-    return define_channels(im, &x, begin, end, 0);
+    if (all && others == 0) return tl_onnx_define_node(im, &x, x.node);
+    bool picture = tl_onnx_is_picture(&x);
+    if (all && picture && is_whole(&ranges[0], 1)) return slice_space(im, &x, ranges);
+    if (others > 0 || !(picture || (x.layout == TL_ONNX_FLAT && !x.chw[0]))) {
+        return tl_onnx_fail(im, TL_UNSUPPORTED, "a slice of other than channels, or of space");
+    }
+    return define_channels(im, &x, ranges[channels].begin, ranges[channels].end, 0);
 }
 
 /* The sizes are an input since opset 13, an attribute before; equal parts when there are none. */

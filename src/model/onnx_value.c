@@ -90,14 +90,22 @@ tl_status tl_onnx_input(tl_onnx_importer *im, int index, const tl_onnx_entry **o
 }
 
 /* Our node is named after the ONNX node that waited. */
-static tl_status emit_pending(tl_onnx_importer *im, const char *op, tl_onnx_entry *x) {
+static tl_status emit_pending(tl_onnx_importer *im, const char *op, const char *attrs,
+                              tl_onnx_entry *x) {
     const tl_onnx_node *at = im->at;
     int node = x->node;
     im->at = x->pending_at;
-    tl_status status = tl_onnx_emit(im, op, "", 1, &node, &x->node);
+    tl_status status = tl_onnx_emit(im, op, attrs, 1, &x->node, &node);
     im->at = at;
-    x->pending = TL_ONNX_NOTHING;
+    if (status == TL_OK) *x = tl_onnx_laid_out(im, x, node);
     return status;
+}
+
+static tl_status emit_padding(tl_onnx_importer *im, tl_onnx_entry *x) {
+    char attrs[96];
+    snprintf(attrs, sizeof attrs, "pad=%lld,%lld,%lld,%lld", (long long)x->pad[0],
+             (long long)x->pad[1], (long long)x->pad[2], (long long)x->pad[3]);
+    return emit_pending(im, "zero_pad", attrs, x);
 }
 
 tl_status tl_onnx_settle(tl_onnx_importer *im, const tl_onnx_entry *entry, tl_onnx_entry *out) {
@@ -110,13 +118,13 @@ tl_status tl_onnx_settle(tl_onnx_importer *im, const tl_onnx_entry *entry, tl_on
     case TL_ONNX_NOTHING:
         return TL_OK;
     case TL_ONNX_SIGMOID:
-        return emit_pending(im, "sigmoid", out);
+        return emit_pending(im, "sigmoid", "", out);
     case TL_ONNX_HARD_SIGMOID:
-        return emit_pending(im, "hard_sigmoid", out);
+        return emit_pending(im, "hard_sigmoid", "", out);
     case TL_ONNX_PAD:
-        break;
+        return emit_padding(im, out);
     }
-    return tl_onnx_fail(im, TL_UNSUPPORTED, "padding before anything but a convolution or pooling");
+    return TL_OK;
 }
 
 tl_status tl_onnx_activation(tl_onnx_importer *im, int index, tl_onnx_entry *out) {

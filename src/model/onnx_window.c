@@ -11,15 +11,25 @@ typedef struct window {
     bool same;
 } window;
 
-enum { MAX_WINDOW = 4096 }; /* of every number, so that sums of them stay small */
+enum { MAX_WINDOW = 4096, MAX_PAD = 1024 }; /* of every number: sums of them stay small */
 
-/* A picture for a window to slide over, with zeros that wait around it. ONNX's windows know no
- * other order than N C H W. */
-static tl_status picture(tl_onnx_importer *im, tl_onnx_entry *x, int64_t pad[4]) {
+static bool any_negative(const int64_t pad[4]) {
+    return pad[0] < 0 || pad[1] < 0 || pad[2] < 0 || pad[3] < 0;
+}
+
+static bool same_padding(const tl_onnx_importer *im) {
+    return tl_onnx_attr_is(im, "auto_pad", "SAME_UPPER") ||
+           tl_onnx_attr_is(im, "auto_pad", "SAME_LOWER");
+}
+
+/* A picture for a window to slide over, with zeros that wait around it unless `settle` or they
+ * cannot be a window's. ONNX's windows know no other order than N C H W. */
+static tl_status picture(tl_onnx_importer *im, bool settle, tl_onnx_entry *x, int64_t pad[4]) {
     const tl_onnx_entry *entry = NULL;
     TL_TRY(tl_onnx_input(im, 0, &entry));
     memset(pad, 0, 4 * sizeof *pad);
-    if (entry->kind == TL_ONNX_NODE && entry->pending == TL_ONNX_PAD) {
+    bool waits = entry->kind == TL_ONNX_NODE && entry->pending == TL_ONNX_PAD;
+    if (waits && !settle && !any_negative(entry->pad)) {
         *x = *entry;
         memcpy(pad, entry->pad, 4 * sizeof *pad);
     } else {
@@ -67,9 +77,6 @@ static tl_status check_window(const tl_onnx_importer *im, const window *w,
     for (int i = 0; i < 4; i++) {
         if (w->pad[i] < 0 || w->pad[i] > MAX_WINDOW || pending[i] < 0 || pending[i] > MAX_WINDOW) {
             return tl_onnx_fail(im, TL_UNSUPPORTED, "padding outside 0 to %d", MAX_WINDOW);
-        }
-        if (pending[i] && w->same) {
-            return tl_onnx_fail(im, TL_UNSUPPORTED, "explicit padding before SAME padding");
         }
     }
     return TL_OK;
@@ -173,7 +180,7 @@ tl_status tl_onnx_conv(tl_onnx_importer *im) {
     int64_t pending[4];
     const tl_onnx_entry *w = NULL;
     int64_t groups = tl_onnx_attr_int(im, "group", 1);
-    TL_TRY(picture(im, &x, pending));
+    TL_TRY(picture(im, same_padding(im), &x, pending));
     TL_TRY(tl_onnx_input(im, 1, &w));
     TL_TRY(check_kernel(im, w, &x, groups));
     TL_TRY(read_window(im, &x, &w->shape, pending, &win));
@@ -191,19 +198,17 @@ static bool any_pad(const int64_t pad[4]) {
     return pad[0] || pad[1] || pad[2] || pad[3];
 }
 
-/* Zeros written out before a pooling are elements of it: for a mean they count, and for a maximum
- * they change nothing where no value is below them. */
-static tl_status check_zeros(const tl_onnx_importer *im, const tl_onnx_entry *x,
-                             const int64_t zeros[4], const window *w, bool max, bool count_pads) {
-    bool own = w->same;
-    for (int i = 0; i < 4; i++) own = own || w->pad[i] != zeros[i];
+/* Whether zeros written out before a pooling may become its own padding. They are elements: for a
+ * mean they count, for a maximum they change nothing where no value is below them. */
+static bool may_pad(tl_onnx_importer *im, bool max) {
+    const tl_onnx_attr *own = tl_onnx_attr_find(im->onnx, im->at, "pads");
+    const tl_onnx_entry *x = tl_onnx_lookup(&im->values, im->at->input[0], false);
+    bool pads = same_padding(im);
+    for (int i = 0; own && i < own->count && own->ints; i++) pads = pads || own->ints[i] != 0;
+    if (!max) return !pads || tl_onnx_attr_int(im, "count_include_pad", 0);
+    if (!x || x->kind != TL_ONNX_NODE) return false;
     tl_act act = im->graph->node[x->node].op->act;
-    bool positive = act == TL_ACT_RELU || act == TL_ACT_RELU6;
-    bool fits = max ? positive && !own : !own || count_pads;
-    if (any_pad(zeros) && !fits) {
-        return tl_onnx_fail(im, TL_UNSUPPORTED, "zero padding before this pooling");
-    }
-    return TL_OK;
+    return !pads && (act == TL_ACT_RELU || act == TL_ACT_RELU6);
 }
 
 tl_status tl_onnx_pool(tl_onnx_importer *im) {
@@ -213,12 +218,11 @@ tl_status tl_onnx_pool(tl_onnx_importer *im) {
     char attrs[256];
     bool max = tl_onnx_is(im->onnx, im->at->type, "MaxPool");
     bool count_pads = tl_onnx_attr_int(im, "count_include_pad", 0) != 0;
-    TL_TRY(picture(im, &x, zeros));
+    TL_TRY(picture(im, !tl_onnx_has_input(im, 0) || !may_pad(im, max), &x, zeros));
     TL_TRY(read_window(im, &x, NULL, zeros, &win));
     if (x.layout != TL_ONNX_NCHW || win.dilation[0] != 1 || win.dilation[1] != 1) {
         return tl_onnx_fail(im, TL_UNSUPPORTED, "pooling with dilation, or of pooled features");
     }
-    TL_TRY(check_zeros(im, &x, zeros, &win, max, count_pads));
     int used = print_window(&win, false, attrs, sizeof attrs);
     if (!win.same) {
         used += snprintf(attrs + used, sizeof attrs - (size_t)used, "ceil_mode=%d ",
@@ -264,7 +268,12 @@ tl_status tl_onnx_pad(tl_onnx_importer *im) {
     bool any = false;
     TL_TRY(tl_onnx_activation(im, 0, &x));
     TL_TRY(read_pads(im, pads));
-    for (int i = 0; i < 8; i++) any = any || pads[i] != 0;
+    for (int i = 0; i < 8; i++) {
+        any = any || pads[i] != 0;
+        if (pads[i] < -MAX_PAD || pads[i] > MAX_PAD) {
+            return tl_onnx_fail(im, TL_UNSUPPORTED, "padding outside %d to %d", -MAX_PAD, MAX_PAD);
+        }
+    }
     if (!any) return tl_onnx_define_node(im, &x, x.node);
     TL_TRY(check_fill(im));
     int row = x.layout == TL_ONNX_NHWC ? 1 : 2, channel = tl_onnx_channel_axis(&x);
@@ -272,10 +281,16 @@ tl_status tl_onnx_pad(tl_onnx_importer *im) {
         return tl_onnx_fail(im, TL_UNSUPPORTED, "padding of other axes than height and width");
     }
     const int64_t pad[4] = {pads[row], pads[row + 1], pads[row + 4], pads[row + 5]};
-    x.pending = TL_ONNX_PAD;
-    x.pending_at = im->at;
-    memcpy(x.pad, pad, sizeof pad);
-    return tl_onnx_define(im, &x);
+    return tl_onnx_define_padded(im, &x, pad);
+}
+
+tl_status tl_onnx_define_padded(tl_onnx_importer *im, const tl_onnx_entry *x,
+                                const int64_t pad[4]) {
+    tl_onnx_entry value = *x;
+    value.pending = TL_ONNX_PAD;
+    value.pending_at = im->at;
+    memcpy(value.pad, pad, 4 * sizeof *pad);
+    return tl_onnx_define(im, &value);
 }
 
 /* --- pooling of everything -------------------------------------------------------------------- */

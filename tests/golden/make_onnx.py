@@ -191,6 +191,19 @@ class TransformInput(nn.Module):
         return self.fc(x.mean([2, 3]))
 
 
+class Crop(nn.Module):
+    """Zeros that no window can pad by itself, and a picture cut: Keras's ResNet50V2 and NASNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.pad(self.conv(x) - 0.7, (1, 0, 2, 1)), 3, 2)
+        x = F.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]
+        return self.fc(x[:, :, :-1].mean([2, 3]))
+
+
 PRESERVE = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
 DYNAMIC = {"dynamic_axes": {"x": {0: "n"}, "y": {0: "n"}}}
 # name, network, height and width, opset, options
@@ -210,6 +223,7 @@ CASES = [
     ("convnext", ConvNext, (8, 6), 13, {}),
     ("convnext_opset17", ConvNext, (8, 6), 17, {}),
     ("transform_input", TransformInput, (7, 7), 13, DYNAMIC),
+    ("crop", Crop, (11, 12), 13, {}),
 ]
 
 

@@ -15,6 +15,7 @@ static const double golden_keras[] = {0.113726571, 0.107860193, 0.664633036, 0.1
 static const double golden_convnext[] = {0.196203947, 0.550266266, 0.697623491, 0.0158097446, 0.418397129, 0.399636567, 0.783705711, -0.398460776};
 static const double golden_convnext_opset17[] = {-0.404338896, -0.347642958, -4.70876694e-06, -0.483066112, -0.309678704, -0.151193678, -0.142753154, -0.304673105};
 static const double golden_transform_input[] = {0.0340979546, -0.665301323, 0.255729944, 0.00142531097, -0.707852304, 0.251242071};
+static const double golden_crop[] = {-0.305364549, 0.557676017, 0.19866173, -0.27532658, 0.534875095, 0.165892467};
 static const golden_network golden_networks[] = {
     {"residual_unfolded", 9, 8, 5, golden_residual_unfolded},
     {"residual_opset7", 9, 8, 5, golden_residual_opset7},
@@ -31,4 +32,5 @@ static const golden_network golden_networks[] = {
     {"convnext", 8, 6, 4, golden_convnext},
     {"convnext_opset17", 8, 6, 4, golden_convnext_opset17},
     {"transform_input", 7, 7, 3, golden_transform_input},
+    {"crop", 11, 12, 3, golden_crop},
 };
