@@ -5,11 +5,10 @@
 #include "model/model.h"
 
 static const tl_backbone *const families[] = {
-    tl_efficientnet_lite_backbones,
-    tl_inception_backbones,
-    tl_mobilenet_v2_backbones,
-    tl_resnet_backbones,
-    tl_vgg_backbones,
+    tl_efficientnet_lite_backbones, tl_resnet_backbones,       tl_vgg_backbones,
+    tl_inception_backbones,         tl_densenet_backbones,     tl_squeezenet_backbones,
+    tl_mobilenet_v1_backbones,      tl_mobilenet_v2_backbones, tl_mobilenet_v3_backbones,
+    tl_efficientnet_backbones,      tl_shufflenet_backbones,   tl_convnext_backbones,
 };
 enum { FAMILIES = sizeof families / sizeof families[0] };
 
@@ -62,7 +61,8 @@ tl_status tl_backbone_require(const char *name, const tl_backbone **out) {
 
 tl_status tl_backbone_build(tl_context *ctx, const tl_backbone *backbone, const tl_variant *variant,
                             int classes, bool hollow, tl_graph **graph, int *features) {
-    TL_TRY(tl_graph_create(ctx, backbone->input_size, backbone->input_size, 3, graph));
+    int size = variant->input_size ? variant->input_size : backbone->input_size;
+    TL_TRY(tl_graph_create(ctx, size, size, 3, graph));
     (*graph)->hollow = hollow;
     tl_status status = backbone->build(*graph, variant->config, classes, features);
     if (status != TL_OK) {

@@ -59,30 +59,6 @@ static tl_status build_lite(tl_graph *graph, const void *settings, int classes, 
     return b.status;
 }
 
-/* EfficientNet-PyTorch and its Lite offspring: blocks numbered through, batch norms counted from
- * 0, or from 1 where a block has no expansion. */
-static const tl_naming lukemelas = {
-    .scheme = "lukemelas",
-    .layout = TL_LAYOUT_PYTORCH,
-    .nodes =
-        (const tl_name_rule[]){
-            {"_conv_stem", "stem_conv"},
-            {"_bn0", "stem_bn"},
-            {"_blocks.#._expand_conv", "blocks.#.expand_conv"},
-            {"_blocks.#._bn0", "blocks.#.expand_bn"},
-            {"_blocks.#._depthwise_conv", "blocks.#.depthwise_conv"},
-            {"_blocks.#._bn1", "blocks.#.depthwise_bn"},
-            {"_blocks.#._project_conv", "blocks.#.project_conv"},
-            {"_blocks.#._bn2", "blocks.#.project_bn"},
-            {"_conv_head", "head_conv"},
-            {"_bn1", "head_bn"},
-            {"_fc", "classifier"},
-            {NULL, NULL},
-        },
-    .params = tl_pytorch_params,
-    .ignored = tl_pytorch_ignored,
-};
-
 /* timm's names are those of its tf_efficientnet_lite*. (Its efficientnet_lite0 without tf_ has the
  * same but other padding; no file tells which it is.) */
 #define VARIANT(scheme, w, d)                                                                      \
@@ -95,7 +71,7 @@ static const tl_naming lukemelas = {
     {                                                                                              \
         .name = "efficientnet_lite" #number, .input_size = (size), .classes = 1000,                \
         .weights = (file), .build = build_lite, .variant = (const tl_variant[]) {                  \
-            VARIANT(&lukemelas, w, d), VARIANT(&tl_naming_timm_mobile, w, d), {                    \
+            VARIANT(&tl_naming_lukemelas, w, d), VARIANT(&tl_naming_timm_mobile, w, d), {          \
                 0                                                                                  \
             }                                                                                      \
         }                                                                                          \

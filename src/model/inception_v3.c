@@ -203,8 +203,8 @@ const tl_backbone tl_inception_backbones[] = {
      .build = build_inception,
      .variant =
          (const tl_variant[]){
-             {&torchvision, "torchvision-inception", 342, &pytorch_form},
-             {&keras, "keras-tf", 0, &keras_form},
+             {&torchvision, "torchvision-inception", 342, &pytorch_form, 0},
+             {&keras, "keras-tf", 0, &keras_form, 0},
              {0},
          }},
     {.name = NULL},

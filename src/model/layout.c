@@ -42,16 +42,24 @@ tl_shape tl_layout_shape(tl_layout layout, const tl_graph *graph, const tl_param
     return tl_shape_make(4, s->dim[1], s->dim[2], s->dim[3], s->dim[0]);
 }
 
+/* As many ones as wanted may follow: a scale of every channel is [C] or [C, 1, 1]. */
+static bool fits_vector(const tl_shape *shape, int64_t count) {
+    return shape->rank >= 1 && shape->dim[0] == count && tl_shape_count(shape) == count;
+}
+
 bool tl_layout_fits(tl_layout layout, const tl_graph *graph, const tl_param *param,
                     const tl_shape *shape) {
+    if (param->shape.rank == 1) return fits_vector(shape, param->shape.dim[0]);
     tl_shape expected = tl_layout_shape(layout, graph, param);
     if (tl_shape_equal(shape, &expected)) return true;
-    if (expected.rank != 2) return false;
     tl_shape s = four_dims(graph, param);
-    tl_shape window = layout == TL_LAYOUT_KERAS
-                          ? tl_shape_make(4, s.dim[1], s.dim[2], s.dim[3], s.dim[0])
-                          : tl_shape_make(4, s.dim[0], s.dim[3], s.dim[1], s.dim[2]);
-    return tl_shape_equal(shape, &window);
+    bool keras = layout == TL_LAYOUT_KERAS;
+    if (shape->rank == 2) /* a dense layer applied to every pixel is a convolution of one tap */
+        return s.dim[1] * s.dim[2] == 1 && shape->dim[keras] == s.dim[0] &&
+               shape->dim[!keras] == s.dim[3];
+    tl_shape window = keras ? tl_shape_make(4, s.dim[1], s.dim[2], s.dim[3], s.dim[0])
+                            : tl_shape_make(4, s.dim[0], s.dim[3], s.dim[1], s.dim[2]);
+    return param->shape.rank == 2 && tl_shape_equal(shape, &window);
 }
 
 typedef tl_layout_strides strides;

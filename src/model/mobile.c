@@ -54,30 +54,40 @@ int tl_mobile_round(double exact) {
     return rounded;
 }
 
-/* A block without expansion is a class of its own there and calls its projection what the others
- * call their expansion. Stage 0 has such blocks in all networks. */
 const tl_naming tl_naming_timm_mobile = {
     .scheme = "timm",
     .layout = TL_LAYOUT_PYTORCH,
     .nodes =
         (const tl_name_rule[]){
-            {"conv_stem", "stem_conv"},
-            {"bn1", "stem_bn"},
-            {"blocks.0.*.conv_dw", "blocks.0.*.depthwise_conv"},
-            {"blocks.0.*.bn1", "blocks.0.*.depthwise_bn"},
-            {"blocks.0.*.conv_pw", "blocks.0.*.project_conv"},
-            {"blocks.0.*.bn2", "blocks.0.*.project_bn"},
-            {"blocks.*.conv_pw", "blocks.*.expand_conv"},
-            {"blocks.*.bn1", "blocks.*.expand_bn"},
-            {"blocks.*.conv_dw", "blocks.*.depthwise_conv"},
-            {"blocks.*.bn2", "blocks.*.depthwise_bn"},
-            {"blocks.*.se.conv_reduce", "blocks.*.squeeze_reduce"},
-            {"blocks.*.se.conv_expand", "blocks.*.squeeze_expand"},
-            {"blocks.*.conv_pwl", "blocks.*.project_conv"},
-            {"blocks.*.bn3", "blocks.*.project_bn"},
+            TL_TIMM_MOBILE_RULES,
             {"conv_head", "head_conv"},
             {"bn2", "head_bn"},
-            {"classifier", "classifier"},
+            {NULL, NULL},
+        },
+    .params = tl_pytorch_params,
+    .ignored = tl_pytorch_ignored,
+};
+
+/* EfficientNet-PyTorch and its Lite offspring: blocks numbered through, batch norms counted from
+ * 0, or from 1 where a block has no expansion. */
+const tl_naming tl_naming_lukemelas = {
+    .scheme = "lukemelas",
+    .layout = TL_LAYOUT_PYTORCH,
+    .nodes =
+        (const tl_name_rule[]){
+            {"_conv_stem", "stem_conv"},
+            {"_bn0", "stem_bn"},
+            {"_blocks.#._expand_conv", "blocks.#.expand_conv"},
+            {"_blocks.#._bn0", "blocks.#.expand_bn"},
+            {"_blocks.#._depthwise_conv", "blocks.#.depthwise_conv"},
+            {"_blocks.#._bn1", "blocks.#.depthwise_bn"},
+            {"_blocks.#._se_reduce", "blocks.#.squeeze_reduce"},
+            {"_blocks.#._se_expand", "blocks.#.squeeze_expand"},
+            {"_blocks.#._project_conv", "blocks.#.project_conv"},
+            {"_blocks.#._bn2", "blocks.#.project_bn"},
+            {"_conv_head", "head_conv"},
+            {"_bn1", "head_bn"},
+            {"_fc", "classifier"},
             {NULL, NULL},
         },
     .params = tl_pytorch_params,

@@ -40,7 +40,22 @@ void tl_mobile_append(tl_builder *b, const tl_mobile_form *form, const tl_mobile
 /* Channels `exact` to the nearest multiple of 8, but never more than a tenth below. */
 int tl_mobile_round(double exact);
 
-/* timm's names. */
-extern const tl_naming tl_naming_timm_mobile;
+/* timm's names of all but the head. A block without expansion is a class of its own there and calls
+ * its projection what the others call their expansion; stage 0 has such blocks in all networks. */
+#define TL_TIMM_MOBILE_RULES                                                                       \
+    {"conv_stem", "stem_conv"}, {"bn1", "stem_bn"},                                                \
+        {"blocks.0.*.conv_dw", "blocks.0.*.depthwise_conv"},                                       \
+        {"blocks.0.*.bn1", "blocks.0.*.depthwise_bn"},                                             \
+        {"blocks.0.*.conv_pw", "blocks.0.*.project_conv"},                                         \
+        {"blocks.0.*.bn2", "blocks.0.*.project_bn"}, {"blocks.*.conv_pw", "blocks.*.expand_conv"}, \
+        {"blocks.*.bn1", "blocks.*.expand_bn"}, {"blocks.*.conv_dw", "blocks.*.depthwise_conv"},   \
+        {"blocks.*.bn2", "blocks.*.depthwise_bn"},                                                 \
+        {"blocks.*.se.conv_reduce", "blocks.*.squeeze_reduce"},                                    \
+        {"blocks.*.se.conv_expand", "blocks.*.squeeze_expand"},                                    \
+        {"blocks.*.conv_pwl", "blocks.*.project_conv"}, {"blocks.*.bn3", "blocks.*.project_bn"}, { \
+        "classifier", "classifier"                                                                 \
+    }
+extern const tl_naming tl_naming_timm_mobile; /* with a head like MobileNetV2's */
+extern const tl_naming tl_naming_lukemelas;   /* EfficientNet-PyTorch */
 
 #endif

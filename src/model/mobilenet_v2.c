@@ -101,9 +101,9 @@ const tl_backbone tl_mobilenet_v2_backbones[] = {
      .build = build_mobilenet,
      .variant =
          (const tl_variant[]){
-             {&torchvision, "torchvision", 0, &tl_mobile_pytorch},
-             {&tl_naming_timm_mobile, "torchvision-bicubic", 0, &tl_mobile_pytorch},
-             {&keras, "keras-tf", 0, &keras_form},
+             {&torchvision, "torchvision", 0, &tl_mobile_pytorch, 0},
+             {&tl_naming_timm_mobile, "torchvision-bicubic", 0, &tl_mobile_pytorch, 0},
+             {&keras, "keras-tf", 0, &keras_form, 0},
              {0},
          }},
     {.name = NULL},

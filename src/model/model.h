@@ -101,11 +101,13 @@ tl_status tl_model_predict_fitted(const tl_model *model, const unsigned char *pi
  * NODE.PARAM. `external` is what a scheme calls a node, or a parameter of one. The first rule whose
  * `internal` matches holds. In ours '*' stands for any text and '#' for a block's STAGE.INDEX; in
  * theirs
- *   '*' is the next text that a '*' stood for, and '+' the same, a number, plus one;
+ *   '*' is the next text that a '*' stood for, '+' the same, a number, plus one, and '$' the same
+ * as a letter, a for 0;
  *   '#' is the block's number, counted through from the scheme's first_block;
  *   '@' is the node's place in the graph, the one behind the input being 0;
  *   '%' numbers the nodes of this rule as Keras does where nobody named a layer: nothing for the
- *       first, then _1, _2, ...; or a later start, where the file's smallest number is one. */
+ *       first, then _1, _2, ...; or a later start, where the file's smallest number is one;
+ *   '!' at the end says that this is the parameter's whole name. */
 typedef struct tl_name_rule {
     const char *external;
     const char *internal;
@@ -159,8 +161,8 @@ int tl_name_find(const tl_naming *naming, const tl_weights *weights, const char 
  */
 /* The shape that a parameter of the graph has in files of that layout. */
 tl_shape tl_layout_shape(tl_layout layout, const tl_graph *graph, const tl_param *param);
-/* Whether a tensor of `shape` can be it: that shape, or a dense layer's written as a convolution
- * over the whole map that it sees. */
+/* Whether a tensor of `shape` can be it: that shape, or another that means the same, since a dense
+ * layer is a convolution over the whole map, and one over each pixel has a single tap. */
 bool tl_layout_fits(tl_layout layout, const tl_graph *graph, const tl_param *param,
                     const tl_shape *shape);
 /* Where in the file the elements of a parameter are, ours being [outputs, rows, columns, inputs].
@@ -197,6 +199,7 @@ typedef struct tl_variant {
     const char *preprocess;  /* preset */
     int resize;              /* of the preset's geometry, instead of the preset's own; 0 = that */
     const void *config;      /* the builder's own */
+    int input_size;          /* 0: the backbone's */
 } tl_variant;
 
 typedef struct tl_backbone {
@@ -211,10 +214,17 @@ typedef struct tl_backbone {
 } tl_backbone;
 
 /* One list for each family, in a file of its own, ended by a NULL name. */
+extern const tl_backbone tl_convnext_backbones[];
+extern const tl_backbone tl_densenet_backbones[];
+extern const tl_backbone tl_efficientnet_backbones[];
 extern const tl_backbone tl_efficientnet_lite_backbones[];
 extern const tl_backbone tl_inception_backbones[];
+extern const tl_backbone tl_mobilenet_v1_backbones[];
 extern const tl_backbone tl_mobilenet_v2_backbones[];
+extern const tl_backbone tl_mobilenet_v3_backbones[];
 extern const tl_backbone tl_resnet_backbones[];
+extern const tl_backbone tl_shufflenet_backbones[];
+extern const tl_backbone tl_squeezenet_backbones[];
 extern const tl_backbone tl_vgg_backbones[];
 /* By name, in which '-' and '_' are the same; NULL when there is none such. */
 const tl_backbone *tl_backbone_find(const char *name);

@@ -150,6 +150,7 @@ static int wildcard_text(char wildcard, const captures *found, int *next, const 
     const char *from = found->item[*next].text;
     int length = (int)found->item[(*next)++].length;
     if (wildcard == '+') return snprintf(text, capacity, "%d", atoi(from) + 1);
+    if (wildcard == '$') return snprintf(text, capacity, "%c", 'a' + atoi(from) % 26);
     return snprintf(text, capacity, "%.*s", length, from);
 }
 
@@ -159,7 +160,7 @@ static size_t fill(const char *pattern, const captures *found, const numbers *n,
     size_t used = 0;
     int next = 0;
     for (; *pattern && used + 1 < capacity; pattern++) {
-        if (strchr("*+#@%", *pattern))
+        if (strchr("*+$#@%", *pattern))
             used += (size_t)wildcard_text(*pattern, found, &next, n, out + used, capacity - used);
         else
             out[used++] = *pattern;
@@ -192,6 +193,10 @@ bool tl_name_translate(tl_name_walk *walk, int param, char external[TL_NAME_CAPA
     walk->node = p->node;
     size_t used = translate(walk->naming->nodes, node->name, walk, external, TL_NAME_CAPACITY);
     if (used + 1 >= TL_NAME_CAPACITY) return false;
+    if (used > 0 && external[used - 1] == '!') {
+        external[used - 1] = '\0';
+        return true;
+    }
     external[used++] = walk->naming->layout == TL_LAYOUT_KERAS ? '/' : '.';
     const char *own = strrchr(p->name, '.') + 1;
     return translate(walk->naming->params, own, walk, external + used, TL_NAME_CAPACITY - used) <
@@ -222,11 +227,11 @@ int tl_name_find(const tl_naming *naming, const tl_weights *weights, const char 
     int found = tl_weights_find(weights, external);
     if (found >= 0 || naming->layout != TL_LAYOUT_KERAS) return found;
     for (const tl_name_rule *rule = keras_synonyms; rule->internal && found < 0; rule++) {
-        captures layer = {0};
-        if (!match(rule->internal, external, &layer)) continue;
-        layer.item[1] = layer.item[0];
+        captures text = {0};
+        if (!match(rule->internal, external, &text)) continue;
+        text.item[1] = text.item[0];
         char name[TL_NAME_CAPACITY];
-        if (fill(rule->external, &layer, &(numbers){0}, name, sizeof name) < sizeof name)
+        if (fill(rule->external, &text, &(numbers){0}, name, sizeof name) < sizeof name)
             found = tl_weights_find(weights, name);
     }
     return found;

@@ -40,7 +40,7 @@ def values(name, shape, gamma):
     u = uniform(name, int(np.prod(shape)))
     if name.endswith("running_var") or name.endswith("moving_variance"):
         v = 1 + 0.5 * u
-    elif len(shape) > 1:
+    elif np.prod(shape) > shape[0]:
         v = np.sqrt(6 / fan_in(name, shape)) * u
     elif name.endswith("weight") or name.endswith("gamma"):
         v = gamma + 0.2 * u
@@ -165,6 +165,70 @@ CASES = [
     ("mobilenet_v2", "torchvision", vision("mobilenet_v2"), 16, 1, (57, 71), 0.8, MOBILE_V2, {}),
     ("mobilenet_v2", "timm", timm_model("mobilenetv2_100"), 16, 1, (64, 51), 0.8, {}, {}),
     ("inception_v3", "torchvision", inception, 1000, 1, (75, 107), 1.0, INCEPTION, {}),
+    ("densenet121", "torchvision", vision("densenet121"), 16, 2, (57, 75), 1.0, {
+        "features.conv0.weight": "features.conv0.weight",
+        "features.denseblock2.denselayer3.norm1.weight": "features.denseblock2.denselayer3.norm1.gamma",
+        "features.denseblock2.denselayer3.conv2.weight": "features.denseblock2.denselayer3.conv2.weight",
+        "features.transition2.conv.weight": "features.transition2.conv.weight",
+        "classifier.weight": "classifier.weight",
+    }, {}),
+    ("densenet169", "torchvision", vision("densenet169"), 16, 1, (64, 51), 1.0, {}, {}),
+    ("densenet201", "torchvision", vision("densenet201"), 16, 1, (51, 64), 1.0, {}, {}),
+    ("squeezenet1_0", "torchvision", vision("squeezenet1_0"), 16, 1, (75, 64), 1.0, {}, {}),
+    ("squeezenet1_1", "torchvision", vision("squeezenet1_1"), 16, 2, (75, 97), 1.0, {
+        "features.0.weight": "features.0.weight",
+        "features.3.expand3x3.weight": "features.3.expand3x3.weight",
+        "features.12.squeeze.bias": "features.12.squeeze.bias",
+        "classifier.1.weight": "classifier.1.weight",
+    }, {}),
+    ("resnext50_32x4d", "torchvision", vision("resnext50_32x4d"), 16, 1, (75, 57), 0.6, {
+        "layer1.0.conv2.weight": "layer1.0.conv2.weight",
+        "layer3.2.conv2.weight": "layer3.2.conv2.weight",
+        "fc.weight": "fc.weight",
+    }, {}),
+    ("wide_resnet50_2", "torchvision", vision("wide_resnet50_2"), 16, 1, (64, 51), 0.6, {}, {}),
+    ("efficientnet_b0", "torchvision", vision("efficientnet_b0"), 16, 1, (57, 75), 1.05, {
+        "features.0.0.weight": "stem_conv.weight",
+        "features.1.0.block.1.fc1.weight": "blocks.0.0.squeeze_reduce.weight",
+        "features.3.1.block.1.0.weight": "blocks.2.1.depthwise_conv.weight",
+        "features.4.2.block.2.fc2.bias": "blocks.3.2.squeeze_expand.bias",
+        "features.8.0.weight": "head_conv.weight",
+        "classifier.1.weight": "classifier.weight",
+    }, {}),
+    ("efficientnet_b0", "timm", timm_model("efficientnet_b0"), 16, 1, (64, 51), 1.05, {}, {}),
+    ("efficientnet_b1", "torchvision", vision("efficientnet_b1"), 16, 1, (64, 75), 1.03, {}, {}),
+    ("efficientnet_b2", "torchvision", vision("efficientnet_b2"), 16, 1, (75, 64), 1.03, {}, {}),
+    ("efficientnet_b3", "torchvision", vision("efficientnet_b3"), 16, 1, (64, 75), 0.98, {}, {}),
+    ("mobilenet_v3_large", "torchvision", vision("mobilenet_v3_large"), 16, 1, (75, 57), 0.92, {
+        "features.0.0.weight": "stem_conv.weight",
+        "features.4.block.2.fc1.weight": "blocks.2.0.squeeze_reduce.weight",
+        "features.7.block.2.1.weight": "blocks.3.0.project_bn.gamma",
+        "features.13.block.1.0.weight": "blocks.5.0.depthwise_conv.weight",
+        "classifier.0.weight": "head_dense.weight",
+    }, {}),
+    ("mobilenet_v3_large", "timm", timm_model("mobilenetv3_large_100"), 16, 1, (64, 51), 0.9, {}, {}),
+    ("mobilenet_v3_small", "torchvision", vision("mobilenet_v3_small"), 16, 1, (75, 57), 1.0, {}, {}),
+    ("mobilenet_v3_small", "timm", timm_model("mobilenetv3_small_100"), 16, 1, (57, 75), 1.05, {}, {}),
+    ("shufflenet_v2_x0_5", "torchvision", vision("shufflenet_v2_x0_5"), 16, 1, (57, 75), 0.87, {}, {}),
+    ("shufflenet_v2_x1_0", "torchvision", vision("shufflenet_v2_x1_0"), 16, 2, (75, 64), 0.87, {
+        "conv1.0.weight": "conv1.0.weight",
+        "stage2.0.branch1.0.weight": "stage2.0.branch1.0.weight",
+        "stage3.2.branch2.5.weight": "stage3.2.branch2.5.weight",
+        "stage4.1.branch2.4.weight": "stage4.1.branch2.4.gamma",
+        "fc.weight": "fc.weight",
+    }, {}),
+    ("shufflenet_v2_x1_5", "torchvision", vision("shufflenet_v2_x1_5"), 16, 1, (64, 75), 0.87, {}, {}),
+    ("shufflenet_v2_x2_0", "torchvision", vision("shufflenet_v2_x2_0"), 16, 1, (64, 75), 0.87, {}, {}),
+    ("convnext_tiny", "torchvision", vision("convnext_tiny"), 16, 1, (75, 64), 1.0, {
+        "features.0.0.weight": "stem.0.weight",
+        "features.1.0.block.0.weight": "stages.0.blocks.0.conv_dw.weight",
+        "features.3.1.layer_scale": "stages.1.blocks.1.scale.gamma",
+        "features.5.4.block.3.weight": "stages.2.blocks.4.mlp.fc1.weight",
+        "features.6.0.weight": "stages.3.downsample.0.gamma",
+        "classifier.2.weight": "head.fc.weight",
+    }, {}),
+    ("convnext_tiny", "timm", timm_model("convnext_tiny"), 16, 1, (64, 75), 1.0, {}, {}),
+    ("convnext_small", "torchvision", vision("convnext_small"), 16, 1, (64, 75), 1.0, {}, {}),
 ]
 KERAS_CASES = [
     ("vgg16", "keras", "VGG16", 0, 2, (33, 47), 1.0, {
@@ -188,6 +252,40 @@ KERAS_CASES = [
         "batch_normalization_93/beta": "Mixed_7c.branch_pool.bn.beta",
         "predictions/kernel": "fc.weight",
     }, {}),
+    ("resnet50", "keras", "ResNet50", 16, 2, (64, 75), 0.6, {
+        "conv1_conv/bias": "conv1.bias",
+        "conv3_block1_1_conv/kernel": "layer2.0.conv1.weight",
+        "conv3_block1_0_conv/kernel": "layer2.0.downsample.0.weight",
+        "conv5_block3_3_bn/gamma": "layer4.2.bn3.gamma",
+        "predictions/kernel": "fc.weight",
+    }, {}),
+    ("resnet101", "keras", "ResNet101", 16, 1, (57, 64), 0.6, {}, {}),
+    ("resnet152", "keras", "ResNet152", 16, 1, (57, 64), 0.6, {}, {}),
+    ("densenet121", "keras", "DenseNet121", 16, 1, (64, 75), 1.0, {
+        "conv1_conv/kernel": "features.conv0.weight",
+        "conv3_block2_1_bn/gamma": "features.denseblock2.denselayer2.norm2.gamma",
+        "pool3_conv/kernel": "features.transition2.conv.weight",
+    }, {}),
+    ("mobilenet_v1", "keras", "MobileNet", 1000, 1, (224, 224), 1.0, {}, {}),
+    ("mobilenet_v1", "keras", "MobileNet", 16, 1, (75, 58), 1.0, {
+        "conv1/kernel": "stem_conv.weight",
+        "conv_dw_4/kernel": "blocks.4.depthwise_conv.weight",
+        "conv_pw_13_bn/beta": "blocks.13.pointwise_bn.beta",
+        "conv_preds/kernel": "classifier.weight",
+    }, {}),
+    ("mobilenet_v3_large", "keras", "MobileNetV3Large", 16, 1, (75, 58), 0.87, {}, {}),
+    ("mobilenet_v3_small", "keras", "MobileNetV3Small", 16, 1, (58, 75), 1.0, {
+        "expanded_conv_squeeze_excite_conv/kernel": "blocks.0.0.squeeze_reduce.weight",
+        "expanded_conv_3_depthwise/kernel": "blocks.2.0.depthwise_conv.weight",
+        "expanded_conv_10_squeeze_excite_conv_1/bias": "blocks.4.2.squeeze_expand.bias",
+        "logits/kernel": "classifier.weight",
+    }, {}),
+    ("efficientnet_b0", "keras", "EfficientNetB0", 16, 1, (75, 58), 1.05, {
+        "block2a_dwconv/kernel": "blocks.1.0.depthwise_conv.weight",
+        "block4c_se_reduce/kernel": "blocks.3.2.squeeze_reduce.weight",
+        "top_conv/kernel": "head_conv.weight",
+    }, {}),
+    ("efficientnet_b2", "keras", "EfficientNetB2", 16, 1, (58, 75), 1.03, {}, {}),
 ]
 
 
@@ -262,11 +360,12 @@ def run_keras(case):
     options = {"classes": classes, "classifier_activation": None} if classes else {"include_top": False}
     if name.startswith("MobileNetV3"):
         options["include_preprocessing"] = False
-    # Weights do not depend on the size, but the padding that Keras chooses does.
     model = getattr(keras.applications, name)(weights=None, input_shape=(*size, 3), **options)
+    if name.startswith("EfficientNet"):  # preprocessing is not part of ours
+        inputs = model.get_layer("stem_conv_pad").input
+        model = keras.Model(inputs, model.output)
     for variable in model.variables:
-        if not variable.path.startswith("normalization"):
-            variable.assign(values(keras_name(variable), tuple(variable.shape), gamma))
+        variable.assign(values(keras_name(variable), tuple(variable.shape), gamma))
     x = make_input(batch, *size).transpose(0, 2, 3, 1)
     with tf.GradientTape() as tape:
         logits = tf.reshape(model(x, training=False), (batch, -1))
