@@ -10,6 +10,7 @@
 #if defined(__x86_64__)
 #include "avx2/avx2.h"
 #include "avx512/avx512.h"
+#include "pclmul/pclmul.h"
 
 static bool has_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -55,4 +56,11 @@ int tl_kernels_available(const struct tl_kernels **out, int capacity) {
         count++;
     }
     return count;
+}
+
+tl_crc32_fold_fn tl_kernels_crc32_fold(void) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("pclmul")) return tl_crc32_fold_pclmul;
+#endif
+    return NULL;
 }

@@ -234,4 +234,12 @@ const struct tl_kernels *tl_kernels_find(const char *name);
 /* The tables this build and machine offer, lowest first; returns how many. */
 int tl_kernels_available(const struct tl_kernels **tables, int capacity);
 
+/* CRC-32 (of ISO 3309) of many bytes, made into the CRC of few: that of `residue`, begun at 0, is
+ * that of `data` continuing the shift register `state`. `size` is a multiple of 16, 64 or more.
+ * It belongs to no table, since it makes no difference to any number. NULL when this machine has no
+ * instruction for it. */
+typedef void (*tl_crc32_fold_fn)(uint32_t state, const unsigned char *data, size_t size,
+                                 unsigned char residue[16]);
+tl_crc32_fold_fn tl_kernels_crc32_fold(void);
+
 #endif

@@ -10,6 +10,7 @@
 #endif
 
 #include "base/context.h"
+#include "base/crc32.h"
 #include "base/rng.h"
 #include "base/source.h"
 
@@ -283,6 +284,32 @@ static void writing_replaces_a_file_or_leaves_it(void **state) {
     tl_context_free(ctx);
 }
 
+/* Bit by bit, as ISO 3309 has it. */
+static uint32_t slow_crc(uint32_t crc, const unsigned char *data, size_t size) {
+    crc = ~crc;
+    for (size_t i = 0; i < size; i++) {
+        crc ^= data[i];
+        for (int bit = 0; bit < 8; bit++) crc = crc & 1 ? crc >> 1 ^ 0xedb88320u : crc >> 1;
+    }
+    return ~crc;
+}
+
+static void checksums_are_right(void **state) {
+    (void)state;
+    assert_int_equal(tl_crc32(0, "123456789", 9), 0xcbf43926u);
+    static unsigned char data[5000];
+    uint64_t seed = 1;
+    for (size_t i = 0; i < sizeof data; i++) data[i] = (unsigned char)(127 * support_random(&seed));
+    tl_crc32_fold_fn ways[] = {NULL, tl_kernels_crc32_fold()};
+    for (int way = 0; way < 2; way++)
+        for (size_t size = 0; size < sizeof data - 16; size += size < 700 ? 1 : 97) {
+            size_t from = size % 17;
+            uint32_t begin = (uint32_t)size * 2654435761u;
+            assert_int_equal(tl_crc32_with(ways[way], begin, data + from, size),
+                             slow_crc(begin, data + from, size));
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(context_options_are_checked),
@@ -293,6 +320,7 @@ int main(void) {
         cmocka_unit_test(parallel_may_be_nested_and_shared),
         cmocka_unit_test(denormals_are_flushed_and_the_state_restored),
         cmocka_unit_test(a_forked_child_can_compute),
+        cmocka_unit_test(checksums_are_right),
         cmocka_unit_test(random_streams_depend_on_their_key_alone),
         cmocka_unit_test(sources_read_regular_files_only),
         cmocka_unit_test(writing_replaces_a_file_or_leaves_it),

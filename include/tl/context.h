@@ -25,6 +25,12 @@ typedef enum tl_log_level { TL_LOG_INFO = 0, TL_LOG_WARNING = 1 } tl_log_level;
  * May be called from any thread that works for the context, one call at a time. */
 typedef void (*tl_log_fn)(void *user, tl_log_level level, const char *message);
 
+/* A caller's own threads: calls task(arg, i) once for each i in 0 .. count-1, in any order and on
+ * any threads, and returns when all calls have. A thread that waits in it must not make other calls
+ * to libtl meanwhile. The library calls it from one thread at a time. */
+typedef void (*tl_parallel_for_fn)(void *user, int count, void (*task)(void *arg, int index),
+                                   void *arg);
+
 typedef struct tl_context_options {
     size_t size;         /* sizeof(tl_context_options), set by the initialiser */
     int threads;         /* compute threads including the caller; 0 = one per available core */
@@ -35,6 +41,10 @@ typedef struct tl_context_options {
     const char *isa;     /* highest instruction set to use ("ref", "avx2", "avx512");
                             NULL = the environment's TL_ISA, else the best the machine has */
     size_t memory_limit; /* bytes the context may hold at once; 0 = no limit */
+    tl_parallel_for_fn parallel_for; /* NULL = the context starts `threads` - 1 threads of its own,
+                                        which sleep between calls; otherwise it starts none and cuts
+                                        work into `threads` parts. Results are the same bits. */
+    void *parallel_user;             /* handed to parallel_for */
 } tl_context_options;
 
 /* Fills `options` with defaults. `size` is sizeof(tl_context_options) as the caller was

@@ -101,7 +101,7 @@ tl_status tl_context_create(const tl_context_options *options, tl_context **out)
     pthread_mutex_init(&ctx->log_lock, NULL);
 
     if (ctx->threads > 1) {
-        tl_status status = tl_pool_create(ctx, ctx->threads, &ctx->pool);
+        tl_status status = tl_pool_create(ctx, &o, &ctx->pool);
         if (status != TL_OK) {
             tl_context_free(ctx);
             return status;

@@ -24,7 +24,8 @@ struct tl_context {
     const struct tl_kernels *kernels;
 };
 
-tl_status tl_pool_create(tl_context *ctx, int threads, struct tl_pool **out);
+/* Threads of its own, or those behind options->parallel_for. */
+tl_status tl_pool_create(tl_context *ctx, const tl_context_options *options, struct tl_pool **out);
 void tl_pool_free(tl_context *ctx, struct tl_pool *pool);
 
 #endif

@@ -144,14 +144,32 @@ static const uint32_t table[4][256] = {
 };
 /* clang-format on */
 
-uint32_t tl_crc32(uint32_t crc, const void *data, size_t size) {
-    const unsigned char *p = data;
-    crc = ~crc;
+/* The shift register after `size` more bytes. */
+static uint32_t advance(uint32_t crc, const unsigned char *p, size_t size) {
     for (; size >= 4; size -= 4, p += 4) {
         crc ^= (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
         crc = table[3][crc & 255] ^ table[2][crc >> 8 & 255] ^ table[1][crc >> 16 & 255] ^
               table[0][crc >> 24];
     }
     for (; size > 0; size--, p++) crc = crc >> 8 ^ table[0][(crc ^ *p) & 255];
-    return ~crc;
+    return crc;
+}
+
+uint32_t tl_crc32_with(tl_crc32_fold_fn fold, uint32_t crc, const void *data, size_t size) {
+    enum { WORTHWHILE = 256 };
+    const unsigned char *p = data;
+    crc = ~crc;
+    if (fold && size >= WORTHWHILE) {
+        unsigned char residue[16];
+        size_t whole = size / 16 * 16;
+        fold(crc, p, whole, residue);
+        crc = advance(0, residue, sizeof residue);
+        p += whole;
+        size -= whole;
+    }
+    return ~advance(crc, p, size);
+}
+
+uint32_t tl_crc32(uint32_t crc, const void *data, size_t size) {
+    return tl_crc32_with(tl_kernels_crc32_fold(), crc, data, size);
 }

@@ -5,7 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels.h"
+
 /* Continues `crc` (0 to begin) over `size` bytes. */
 uint32_t tl_crc32(uint32_t crc, const void *data, size_t size);
+/* The same by the given way of folding, or by table alone when it is NULL. */
+uint32_t tl_crc32_with(tl_crc32_fold_fn fold, uint32_t crc, const void *data, size_t size);
 
 #endif

@@ -1,4 +1,5 @@
-/* The context's thread pool: persistent workers, one job at a time, a static split of its range. */
+/* The context's thread pool: persistent workers or the caller's own threads, one job at a time, a
+ * static split of its range. */
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
@@ -35,6 +36,9 @@ struct tl_pool {
     void *arg;
     int64_t count;
     int parts;
+
+    tl_parallel_for_fn parallel_for; /* the caller's threads; NULL: workers */
+    void *parallel_user;
 
     pid_t owner; /* after fork() the child has no workers */
     int threads;
@@ -100,6 +104,19 @@ static void wait_for_workers(struct tl_pool *pool) {
     pthread_mutex_unlock(&pool->lock);
 }
 
+static void run_on_workers(struct tl_pool *pool) {
+    start_job(pool);
+    run_part(pool, 0);
+    wait_for_workers(pool);
+}
+
+/* On a thread of the caller's, whose floating-point state is not ours. */
+static void run_callers_part(void *arg, int index) {
+    tl_float_state saved = tl_float_enter();
+    run_part(arg, index);
+    tl_float_leave(saved);
+}
+
 void tl_parallel(tl_context *ctx, int64_t count, tl_task_fn fn, void *arg) {
     if (count <= 0) return;
     tl_float_state saved = tl_float_enter();
@@ -113,15 +130,32 @@ void tl_parallel(tl_context *ctx, int64_t count, tl_task_fn fn, void *arg) {
         pool->arg = arg;
         pool->count = count;
         pool->parts = count < pool->threads ? (int)count : pool->threads;
-        start_job(pool);
-        run_part(pool, 0);
-        wait_for_workers(pool);
+        if (pool->parallel_for) {
+            pool->parallel_for(pool->parallel_user, pool->parts, run_callers_part, pool);
+        } else {
+            run_on_workers(pool);
+        }
         pthread_mutex_unlock(&pool->job_lock);
     }
     tl_float_leave(saved);
 }
 
-tl_status tl_pool_create(tl_context *ctx, int threads, struct tl_pool **out) {
+static tl_status start_workers(tl_context *ctx, struct tl_pool *pool) {
+    pool->worker = tl_alloc_array(ctx, (size_t)pool->threads, sizeof *pool->worker);
+    TL_CHECK_MEMORY(pool->worker);
+    for (int i = 1; i < pool->threads; i++) {
+        tl_worker *worker = &pool->worker[pool->started];
+        *worker = (tl_worker){.pool = pool, .index = i};
+        int error = pthread_create(&worker->thread, NULL, worker_main, worker);
+        if (error) {
+            return tl_fail(TL_LIMIT, "thread %d of %d could not be started", i + 1, pool->threads);
+        }
+        pool->started++;
+    }
+    return TL_OK;
+}
+
+tl_status tl_pool_create(tl_context *ctx, const tl_context_options *options, struct tl_pool **out) {
     struct tl_pool *pool = tl_alloc_zero(ctx, sizeof *pool);
     TL_CHECK_MEMORY(pool);
     pthread_mutex_init(&pool->job_lock, NULL);
@@ -129,18 +163,11 @@ tl_status tl_pool_create(tl_context *ctx, int threads, struct tl_pool **out) {
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->finished, NULL);
     pool->owner = getpid();
-    pool->threads = threads;
+    pool->threads = ctx->threads;
+    pool->parallel_for = options->parallel_for;
+    pool->parallel_user = options->parallel_user;
     *out = pool;
-    pool->worker = tl_alloc_array(ctx, (size_t)threads, sizeof *pool->worker);
-    TL_CHECK_MEMORY(pool->worker);
-    for (int i = 1; i < threads; i++) {
-        tl_worker *worker = &pool->worker[pool->started];
-        *worker = (tl_worker){.pool = pool, .index = i};
-        int error = pthread_create(&worker->thread, NULL, worker_main, worker);
-        if (error) return tl_fail(TL_LIMIT, "thread %d of %d could not be started", i + 1, threads);
-        pool->started++;
-    }
-    return TL_OK;
+    return pool->parallel_for ? TL_OK : start_workers(ctx, pool);
 }
 
 static void join_workers(struct tl_pool *pool) {
