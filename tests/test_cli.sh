@@ -2,7 +2,7 @@
 # The program `tl`: every command, its JSON, exit statuses, wrong usage and bad input.
 . "$(dirname "$0")/shell.sh"
 
-commands="finetune eval predict features run inspect verify backbones fetch bench"
+commands="finetune eval predict features run inspect verify convert backbones fetch bench"
 model=$work/model.safetensors      # random weights
 pictures=$work/pictures            # blue green red, 12 each
 trained=$work/trained.safetensors  # made by test_finetune_prints_a_report
@@ -244,6 +244,18 @@ test_inspect() {
     expect_status 0 "$tl" inspect "$trained" --json
     expect_json "classes layers parameters memory preprocess training" \
         'd["parameters"] == 8*27+8 + 16*72+16 + 3*16+3 and d["classes"] == ["blue", "green", "red"]'
+}
+
+test_convert() {
+    expect_status 0 "$tl" convert "$trained" "$work/converted.onnx"
+    expect_status 0 "$tl" convert "$work/converted.onnx" "$work/back.safetensors" --json
+    expect_status 0 "$tl" eval --model "$trained" --data "$pictures" --json
+    before=$(sed 's/"loss": *[^,]*,//' "$work/out")
+    expect_status 0 "$tl" eval --model "$work/back.safetensors" --data "$pictures" --json
+    [ "$(sed 's/"loss": *[^,]*,//' "$work/out")" = "$before" ] || fail "other answers after ONNX"
+    expect_refusal 2 ".safetensors or .onnx" "$tl" convert "$trained" "$work/converted.tflite"
+    expect_refusal 1 "absent" "$tl" convert "$work/absent.pth" "$work/x.onnx"
+    [ ! -e "$work/x.onnx" ] || fail "a file was written"
 }
 
 test_verify() {

@@ -79,6 +79,7 @@ static void every_operator_comes_back(void **state) {
         {"layer_norm", NULL},
         {"gelu", NULL},
         {"slice", "begin=2 end=7"},
+        {"zero_pad", "pad=1,0,2,1"},
         {"identity", NULL},
     };
     tl_context *ctx = make_context(1, NULL);

@@ -60,7 +60,7 @@ json_t *cli_evaluation_json(const tl_model *model, const tl_evaluation *evaluati
 /* --- the commands, one file each -------------------------------------------------------------- */
 
 extern const cli_command cli_finetune, cli_eval, cli_predict, cli_features, cli_run, cli_inspect,
-    cli_verify, cli_backbones, cli_fetch, cli_bench;
+    cli_verify, cli_convert, cli_backbones, cli_fetch, cli_bench;
 
 /* Flags that several commands have. */
 #define CLI_FLAG_JSON                                                                              \

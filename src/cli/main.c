@@ -5,8 +5,8 @@
 #include <string.h>
 
 static const cli_command *const commands[] = {
-    &cli_finetune, &cli_eval,   &cli_predict,   &cli_features, &cli_run,
-    &cli_inspect,  &cli_verify, &cli_backbones, &cli_fetch,    &cli_bench,
+    &cli_finetune, &cli_eval,    &cli_predict,   &cli_features, &cli_run,   &cli_inspect,
+    &cli_verify,   &cli_convert, &cli_backbones, &cli_fetch,    &cli_bench,
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

@@ -34,23 +34,23 @@ static float number(const tl_onnx_exporter *ex, const char *name) {
     return *(const float *)field(ex, name);
 }
 
-/* The parameter by its short name, or NULL. */
-static const tl_param *parameter(const tl_onnx_exporter *ex, const char *name) {
+/* The index of a parameter by its short name, or -1. */
+static int find_parameter(const tl_onnx_exporter *ex, const char *name) {
     const tl_node *node = node_of(ex);
     for (int i = 0; i < node->param_count; i++) {
-        const tl_param *param = &ex->graph->param[node->first_param + i];
-        if (strcmp(param->name + strlen(node->name) + 1, name) == 0) return param;
+        int index = node->first_param + i;
+        if (strcmp(ex->graph->param[index].name + strlen(node->name) + 1, name) == 0) return index;
     }
-    return NULL;
+    return -1;
 }
 
 /* A parameter as a constant of the given shape; without the parameter, `fill` everywhere. */
 static tl_status weight(tl_onnx_exporter *ex, const char *name, tl_shape shape, float fill,
                         const char **out) {
-    const tl_param *param = parameter(ex, name);
-    const float *floats = param ? tl_tensor_const_f32(param->value) : NULL;
     return tl_onnx_add_constant(
-        ex, name, (tl_onnx_constant){.shape = shape, .floats = floats, .fill = fill, .area = 1},
+        ex, name,
+        (tl_onnx_constant){
+            .shape = shape, .param = find_parameter(ex, name), .fill = fill, .area = 1},
         out);
 }
 
@@ -59,7 +59,8 @@ static tl_status integers(tl_onnx_exporter *ex, const char *name, int count, con
     int64_t *copy = tl_alloc_array(ex->ctx, (size_t)count, sizeof *copy);
     TL_CHECK_MEMORY(copy);
     memcpy(copy, values, (size_t)count * sizeof *copy);
-    tl_onnx_constant constant = {.shape = tl_shape_make(1, (int64_t)count), .ints = copy};
+    tl_onnx_constant constant = {
+        .shape = tl_shape_make(1, (int64_t)count), .param = -1, .ints = copy};
     return tl_onnx_add_constant(ex, name, constant, out);
 }
 
@@ -153,15 +154,15 @@ static void pair_attribute(tl_onnx_exporter *ex, const char *name, const int32_t
 
 static tl_status emit_conv(tl_onnx_exporter *ex) {
     const char *inputs[3] = {input_of(ex, 0)->name};
-    const tl_param *kernel = parameter(ex, "weight");
-    tl_shape s = tl_tensor_get_shape(kernel->value);
+    int kernel = find_parameter(ex, "weight");
+    tl_shape s = ex->graph->param[kernel].shape;
     tl_onnx_constant constant = {.shape = tl_shape_make(4, s.dim[0], s.dim[3], s.dim[1], s.dim[2]),
-                                 .floats = tl_tensor_const_f32(kernel->value),
+                                 .param = kernel,
                                  .outer = s.dim[0],
                                  .area = s.dim[1] * s.dim[2],
                                  .inner = s.dim[3]};
     TL_TRY(tl_onnx_add_constant(ex, "weight", constant, &inputs[1]));
-    int count = parameter(ex, "bias") ? 3 : 2;
+    int count = find_parameter(ex, "bias") >= 0 ? 3 : 2;
     if (count == 3) TL_TRY(weight(ex, "bias", tl_shape_make(1, s.dim[0]), 0, &inputs[2]));
     pair_attribute(ex, "kernel_shape", ints(ex, "kernel"));
     pair_attribute(ex, "strides", ints(ex, "stride"));
@@ -226,17 +227,17 @@ static const tl_node *flattened_picture(const tl_onnx_exporter *ex) {
 
 static tl_status emit_dense(tl_onnx_exporter *ex) {
     const char *inputs[3] = {input_of(ex, 0)->name};
-    const tl_param *param = parameter(ex, "weight");
-    tl_shape s = tl_tensor_get_shape(param->value);
+    int param = find_parameter(ex, "weight");
+    tl_shape s = ex->graph->param[param].shape;
     const tl_node *picture = flattened_picture(ex);
     int64_t channels = picture ? picture->shape.dim[3] : s.dim[1];
     tl_onnx_constant constant = {.shape = s,
-                                 .floats = tl_tensor_const_f32(param->value),
+                                 .param = param,
                                  .outer = s.dim[0],
                                  .area = s.dim[1] / channels,
                                  .inner = channels};
     TL_TRY(tl_onnx_add_constant(ex, "weight", constant, &inputs[1]));
-    int count = parameter(ex, "bias") ? 3 : 2;
+    int count = find_parameter(ex, "bias") >= 0 ? 3 : 2;
     if (count == 3) TL_TRY(weight(ex, "bias", tl_shape_make(1, s.dim[0]), 0, &inputs[2]));
     int_attribute(ex, "transB", 1);
     return finish(ex, "Gemm", count, inputs, node_of(ex)->name);
@@ -325,7 +326,8 @@ static tl_status emit_sigmoid(tl_onnx_exporter *ex) {
 
 static tl_status scalar(tl_onnx_exporter *ex, const char *suffix, float value, const char **out) {
     return tl_onnx_add_constant(
-        ex, suffix, (tl_onnx_constant){.shape = {.rank = 0}, .fill = value, .area = 1}, out);
+        ex, suffix, (tl_onnx_constant){.shape = {.rank = 0}, .param = -1, .fill = value, .area = 1},
+        out);
 }
 
 static tl_status emit_relu6(tl_onnx_exporter *ex) {
@@ -505,6 +507,7 @@ static const struct {
     {"silu", emit_silu},
     {"slice", emit_slice},
     {"softmax", emit_softmax},
+    {"zero_pad", emit_zero_pad},
     {"zero_pad", emit_zero_pad},
 };
 

@@ -41,29 +41,37 @@ static void put_constant_head(tl_pb_buffer *out, const tl_onnx_constant *c) {
     tl_pb_put_length(out, 9, constant_bytes(c));
 }
 
-/* The constant's floats in ONNX's order. */
-static void reorder(const tl_onnx_constant *c, float *to) {
-    for (int64_t o = 0; o < c->outer; o++) {
-        const float *from = c->floats + o * c->area * c->inner;
+/* From our order to ONNX's. */
+static void reorder(const tl_onnx_constant *c, const float *from, float *to) {
+    for (int64_t o = 0; o < c->outer; o++, from += c->area * c->inner) {
         for (int64_t i = 0; i < c->inner; i++) {
             for (int64_t a = 0; a < c->area; a++) *to++ = from[a * c->inner + i];
         }
     }
 }
 
-static tl_status write_constant_data(tl_writer *writer, const tl_onnx_constant *c) {
+/* The constant's values; `values` has room for them, and again as many behind them. */
+static tl_status read_values(const tl_onnx_exporter *ex, const tl_onnx_constant *c, float *values) {
+    int64_t count = tl_shape_count(&c->shape);
+    if (c->param < 0) {
+        for (int64_t i = 0; i < count; i++) values[i] = c->fill;
+        return TL_OK;
+    }
+    float *ours = c->area == 1 ? values : values + count;
+    TL_TRY(tl_graph_read_param(ex->graph, c->param, ours));
+    if (c->area > 1) reorder(c, ours, values);
+    return TL_OK;
+}
+
+static tl_status write_constant_data(const tl_onnx_exporter *ex, tl_writer *writer,
+                                     const tl_onnx_constant *c) {
     size_t bytes = constant_bytes(c);
     if (c->ints) return tl_writer_write(writer, c->ints, bytes);
-    if (c->floats && c->area == 1) return tl_writer_write(writer, c->floats, bytes);
-    float *values = tl_alloc(writer->ctx, bytes);
+    float *values = tl_alloc(ex->ctx, c->area > 1 ? 2 * bytes : bytes);
     TL_CHECK_MEMORY(values);
-    if (c->floats) {
-        reorder(c, values);
-    } else {
-        for (size_t i = 0; i < bytes / sizeof *values; i++) values[i] = c->fill;
-    }
-    tl_status status = tl_writer_write(writer, values, bytes);
-    tl_free(writer->ctx, values);
+    tl_status status = read_values(ex, c, values);
+    if (status == TL_OK) status = tl_writer_write(writer, values, bytes);
+    tl_free(ex->ctx, values);
     return status;
 }
 
@@ -189,7 +197,7 @@ static tl_status write_constants(const tl_onnx_exporter *ex, tl_writer *writer) 
         tl_pb_put_length(&outer, 5, head.size + constant_bytes(c));
         status = write_buffer(writer, &outer);
         if (status == TL_OK) status = write_buffer(writer, &head);
-        if (status == TL_OK) status = write_constant_data(writer, c);
+        if (status == TL_OK) status = write_constant_data(ex, writer, c);
     }
     tl_pb_release(&head);
     tl_pb_release(&outer);

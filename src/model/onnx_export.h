@@ -8,14 +8,14 @@
 #include "io/protobuf_write.h"
 #include "model/model.h"
 
-/* A constant of the file, written from where its numbers lie. */
+/* A constant of the file; a parameter is read only when it is written. */
 typedef struct tl_onnx_constant {
     char *name;
     tl_shape shape;
-    const float *floats; /* NULL: `ints`, or all elements are `fill` */
+    int param;           /* of our graph, whose values these are; -1: `ints`, or all are `fill` */
     const int64_t *ints; /* owned */
     float fill;
-    /* How `floats` are reordered on the way: [outer][area][inner] to [outer][inner][area], which
+    /* How values are reordered on the way: [outer][area][inner] to [outer][inner][area], which
      * is O KH KW I to O I KH KW, and H W C to C H W within each row of a dense layer. area 1: not.
      */
     int64_t outer, area, inner;
@@ -23,7 +23,7 @@ typedef struct tl_onnx_constant {
 
 typedef struct tl_onnx_exporter {
     tl_context *ctx;
-    const tl_graph *graph;
+    tl_graph *graph;
     int at;               /* the node of ours being written */
     tl_pb_buffer nodes;   /* GraphProto's node fields so far */
     tl_pb_buffer message; /* the NodeProto under construction */
