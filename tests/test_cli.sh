@@ -232,6 +232,7 @@ test_run_takes_both_layouts() {
 
 test_run_refuses_wrong_input() {
     expect_refusal 1 "24" "$tl" run --model "$trained" --input "$work/nchw.npy" --output "$work/c.npy" --layout nhwc
+    expect_refusal 1 "24|--layout nchw" "$tl" run --model "$trained" --input "$work/nhwc.npy" --output "$work/c.npy" --layout nchw
     expect_refusal 1 "trained.safetensors" "$tl" run --model "$trained" --input "$trained" --output "$work/c.npy"
     expect_refusal 1 "absent.npy" "$tl" run --model "$trained" --input "$work/absent.npy" --output "$work/c.npy"
     [ -e "$work/c.npy" ] && fail "something was written"
@@ -365,7 +366,7 @@ test_folder_without_classes() {
 test_folder_with_one_class() {
     mkdir -p "$work/single"
     cp -r "$pictures/red" "$work/single"
-    refused_folder "class" "$work/single"
+    refused_folder "--data|class" "$work/single"
 }
 
 test_folder_with_an_empty_class() {

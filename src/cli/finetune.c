@@ -111,14 +111,24 @@ static int on_progress(void *user, const tl_progress *now) {
     return interrupted;
 }
 
-/* "option lr is ..." and "head: ..." of the library, named as the user knows them: "--lr is ...".
- */
-static int refused(const cli_args *args, const char *flag, const char *key) {
-    const char *text = tl_last_error();
-    size_t length = strlen(key);
-    if (strncmp(text, "option ", 7) == 0) text += 7;
-    if (strncmp(text, key, length) == 0 && strchr(": ", text[length]))
-        return cli_misuse(args, "%s%s", flag, text + length);
+enum { TEXT_CAPACITY = 2048 };
+
+/* "option val_split is ..." of the library, named as the user knows it: "--val-split is ...". */
+static const char *with_flag(const char *text, char changed[TEXT_CAPACITY]) {
+    if (strncmp(text, "option ", 7) != 0) return text;
+    snprintf(changed, TEXT_CAPACITY, "--%s", text + 7);
+    for (char *at = changed; *at && *at != ' ' && *at != ':'; at++)
+        if (*at == '_') *at = '-';
+    return changed;
+}
+
+/* Reports why a flag's value was refused, and the flag, which not every text names. */
+static int refused(const cli_args *args, const char *flag) {
+    char changed[TEXT_CAPACITY];
+    const char *text = with_flag(tl_last_error(), changed);
+    size_t length = strlen(flag) - 2;
+    if (text == changed) return cli_misuse(args, "%s", text);
+    if (strncmp(text, flag + 2, length) == 0 && text[length] == ':') text += length + 2;
     return cli_misuse(args, "%s: %s", flag, text);
 }
 
@@ -134,7 +144,7 @@ static int set_options(const cli_args *args, tl_finetune_options *options) {
         for (char *at = key; *at; at++)
             if (*at == '-') *at = '_';
         if (tl_finetune_options_set(options, key, value) != TL_OK)
-            return refused(args, flags[i].name, key);
+            return refused(args, flags[i].name);
     }
     return CLI_OK;
 }
@@ -175,7 +185,8 @@ static int train(cli_session *session, const tl_finetune_options *options, watch
     } else if (status == TL_CANCELLED) {
         result = cli_fail(session->args, "cancelled; nothing was written");
     } else {
-        result = cli_failed(session);
+        char changed[TEXT_CAPACITY];
+        result = cli_fail(session->args, "%s", with_flag(tl_last_error(), changed));
     }
     tl_report_free(report);
     tl_model_free(model);

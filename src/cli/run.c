@@ -41,6 +41,12 @@ static int show(const cli_args *args, const tl_tensor *output) {
     return CLI_OK;
 }
 
+/* The library speaks of N H W C, as which it got the tensor. */
+static int failed(const cli_session *session, bool turned) {
+    const char *note = turned ? " (in N H W C, turned round for --layout nchw)" : "";
+    return cli_fail(session->args, "%s%s", tl_last_error(), note);
+}
+
 static int run_tensor(const cli_session *session, tl_model *model) {
     static const int to_nhwc[4] = {0, 2, 3, 1}, to_nchw[4] = {0, 3, 1, 2};
     const cli_args *args = session->args;
@@ -48,10 +54,11 @@ static int run_tensor(const cli_session *session, tl_model *model) {
     tl_tensor *input = NULL, *output = NULL;
     tl_status status = tl_tensor_load_npy(session->ctx, cli_text(args, "--input"), &input);
     if (status == TL_OK && nchw) status = reorder(&input, to_nhwc);
+    bool turned = status == TL_OK && nchw;
     if (status == TL_OK) status = tl_model_run(model, input, &output);
     if (status == TL_OK && nchw) status = reorder(&output, to_nchw);
     if (status == TL_OK) status = tl_tensor_save_npy(output, cli_text(args, "--output"));
-    int result = status == TL_OK ? show(args, output) : cli_failed(session);
+    int result = status == TL_OK ? show(args, output) : failed(session, turned && !output);
     tl_tensor_free(output);
     tl_tensor_free(input);
     return result;
