@@ -3,6 +3,7 @@
 #include "kernelcheck.h"
 
 #include "ref/ref.h"
+#include "rowbench.h"
 
 static void free_all(guarded **all, int count) {
     for (int i = 0; i < count; i++) guarded_free(all[i]);
@@ -314,7 +315,8 @@ static void test_pictures(void **state) {
     check_tables("normalize", check_normalize, 400);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench_rows(argc - 2, argv + 2);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pooling),  cmocka_unit_test(test_exponential),
         cmocka_unit_test(test_far_out),  cmocka_unit_test(test_softmax),
