@@ -171,15 +171,22 @@ typedef __m256i ivec;
 
 /* The first `lanes` bytes, 0 for the others; nothing behind them is read. */
 static inline ivec ivec_bytes(const uint8_t *p, int64_t lanes) {
+    if (lanes >= VEC)
+        return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
     uint64_t bytes = 0;
-    memcpy(&bytes, p, lanes < VEC ? (size_t)lanes : VEC);
+    for (int64_t i = 0; i < lanes; i++) bytes |= (uint64_t)p[i] << 8 * i;
     return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)bytes));
 }
 /* Stores the first `lanes`, which must be 0 to 255. */
 static inline void ivec_store_bytes(uint8_t *p, int64_t lanes, ivec x) {
     __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-    uint64_t bytes = (uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(words, words));
-    memcpy(p, &bytes, lanes < VEC ? (size_t)lanes : VEC);
+    __m128i packed = _mm_packus_epi16(words, words);
+    if (lanes >= VEC) {
+        _mm_storel_epi64((__m128i *)(void *)p, packed);
+        return;
+    }
+    uint64_t bytes = (uint64_t)_mm_cvtsi128_si64(packed);
+    for (int64_t i = 0; i < lanes; i++) p[i] = (uint8_t)(bytes >> 8 * i);
 }
 static inline ivec ivec_set(int32_t x) {
     return _mm256_set1_epi32(x);

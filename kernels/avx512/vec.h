@@ -143,7 +143,9 @@ typedef __m512i ivec;
 
 /* The first `lanes` bytes, 0 for the others; nothing behind them is read. */
 static inline ivec ivec_bytes(const uint8_t *p, int64_t lanes) {
-    return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vec_first(lanes), p));
+    __m128i bytes = lanes >= VEC ? _mm_loadu_si128((const __m128i *)(const void *)p)
+                                 : _mm_maskz_loadu_epi8(vec_first(lanes), p);
+    return _mm512_cvtepu8_epi32(bytes);
 }
 /* Stores the first `lanes`, which must be 0 to 255. */
 static inline void ivec_store_bytes(uint8_t *p, int64_t lanes, ivec x) {

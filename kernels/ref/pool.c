@@ -7,23 +7,38 @@ static int place_of(const tl_pool_row *row, int i, int j) {
     return row->first_place + i * row->place_row + j;
 }
 
+/* Channels whose state lies on the stack: a compiler vectorises what is of one width. */
+enum { BLOCK = 64 };
+
 /* Takes into `best` what is larger in x, and notes the place. */
-static void compete(const float *x, int place, float *best, uint8_t *winner, int64_t c) {
+static void compete(const float *x, int place, float *best, int32_t *winner, int64_t c) {
     for (int64_t k = 0; k < c; k++) {
         bool wins = (x[k] > best[k]) | (x[k] != x[k]);
         best[k] = wins ? x[k] : best[k];
-        if (winner) winner[k] = wins ? (uint8_t)place : winner[k];
+        winner[k] = wins ? place : winner[k];
     }
+}
+
+static void max_block(const tl_pool_row *row, const float *x, int64_t c, float *y,
+                      uint8_t *winner) {
+    float best[BLOCK];
+    int32_t place[BLOCK];
+    memcpy(best, x, (size_t)c * sizeof(float));
+    for (int64_t k = 0; k < c; k++) place[k] = row->first_place;
+    for (int i = 0; i < row->kh; i++)
+        for (int j = 0; j < row->kw; j++)
+            compete(x + i * row->x_row + j * row->x_tap, place_of(row, i, j), best, place, c);
+    memcpy(y, best, (size_t)c * sizeof(float));
+    if (!winner) return;
+    for (int64_t k = 0; k < c; k++) winner[k] = (uint8_t)place[k];
 }
 
 void tl_ref_max_pool(const tl_pool_row *row, const float *x, float *y, uint8_t *winner) {
     for (int64_t p = 0; p < row->pixels; p++, x += row->x_step, y += row->y_step) {
-        memcpy(y, x, (size_t)row->c * sizeof(float));
-        if (winner) memset(winner, row->first_place, (size_t)row->c);
-        for (int i = 0; i < row->kh; i++)
-            for (int j = 0; j < row->kw; j++)
-                compete(x + i * row->x_row + j * row->x_tap, place_of(row, i, j), y, winner,
-                        row->c);
+        for (int64_t first = 0; first < row->c; first += BLOCK) {
+            int64_t left = row->c - first, c = left < BLOCK ? left : BLOCK;
+            max_block(row, x + first, c, y + first, winner ? winner + first : NULL);
+        }
         if (winner) winner += row->y_step;
     }
 }

@@ -11,7 +11,7 @@
 #define FOR_VECTORS(n, BODY)                                                                       \
     do {                                                                                           \
         int64_t at = 0;                                                                            \
-        _Pragma("GCC unroll 2") for (; at + VEC <= (n); at += VEC) BODY(at, vec_all());            \
+        for (; at + VEC <= (n); at += VEC) BODY(at, vec_all());                                    \
         if (at < (n)) BODY(at, vec_first((n)-at));                                                 \
     } while (0)
 

@@ -60,69 +60,36 @@ static void simd_mul_add(const float *a, const float *b, float *y, int64_t n) {
 #undef BODY
 }
 
-/* --- rows of channels: a channel's coefficients are loaded once for several rows ----------------
+/* --- rows of channels, one after the other: several at once, though they would share the loads of
+ * coefficients, come from memory at half the speed ------------------------------------------------
  */
 
-enum { TOGETHER = 4 }; /* rows */
-
-/* LOOP(rows) over groups of TOGETHER rows, then over single ones; `row` is the group's first. */
-#define FOR_ROWS(count, LOOP)                                                                      \
-    do {                                                                                           \
-        int64_t row = 0;                                                                           \
-        for (; row + TOGETHER <= (count); row += TOGETHER) LOOP(row, TOGETHER);                    \
-        for (; row < (count); row++) LOOP(row, 1);                                                 \
-    } while (0)
-
-SIMD_INLINE void scale_shift_rows(const float *x, const float *scale, const float *shift, float *y,
-                                  const int rows, int64_t c) {
-#define BODY(i, mask)                                                                              \
-    do {                                                                                           \
-        vec factor = vec_load_first(scale + (i), mask), term = vec_load_first(shift + (i), mask);  \
-        _Pragma("GCC unroll 4") for (int r = 0; r < rows; r++) {                                   \
-            vec value = vec_fma(vec_load_first(x + r * c + (i), mask), factor, term);              \
-            vec_store_first(y + r * c + (i), mask, value);                                         \
-        }                                                                                          \
-    } while (0)
-    FOR_VECTORS(c, BODY);
-#undef BODY
-}
-
-/* The activation follows while the group's rows are in the first-level cache. */
 static void simd_scale_shift(const float *x, const float *scale, const float *shift, tl_act act,
                              float *y, int64_t rows, int64_t c) {
-#define ROWS(row, count)                                                                           \
-    do {                                                                                           \
-        float *to = y + (row)*c;                                                                   \
-        scale_shift_rows(x + (row)*c, scale, shift, to, count, c);                                 \
-        if (act != TL_ACT_NONE) simd_act_forward(act, to, to, (count)*c);                          \
-    } while (0)
-    FOR_ROWS(rows, ROWS);
-#undef ROWS
-}
-
-SIMD_INLINE void affine3_rows(const float *dy, const float *x, const float *a, const float *b,
-                              const float *d, bool add, float *dx, const int rows, int64_t c) {
+    for (int64_t row = 0; row < rows; row++, x += c, y += c) {
 #define BODY(i, mask)                                                                              \
-    do {                                                                                           \
-        vec va = vec_load_first(a + (i), mask), vb = vec_load_first(b + (i), mask);                \
-        vec vd = vec_load_first(d + (i), mask);                                                    \
-        _Pragma("GCC unroll 4") for (int r = 0; r < rows; r++) {                                   \
-            int64_t j = r * c + (i);                                                               \
-            vec value = vec_fma(vec_load_first(x + j, mask), vb, vd);                              \
-            value = vec_fma(vec_load_first(dy + j, mask), va, value);                              \
-            vec_put(dx + j, mask, add, value);                                                     \
-        }                                                                                          \
-    } while (0)
-    FOR_VECTORS(c, BODY);
+    vec_store_first(y + (i), mask,                                                                 \
+                    vec_fma(vec_load_first(x + (i), mask), vec_load_first(scale + (i), mask),      \
+                            vec_load_first(shift + (i), mask)))
+        FOR_VECTORS(c, BODY);
 #undef BODY
+        if (act != TL_ACT_NONE) simd_act_forward(act, y, y, c);
+    }
 }
 
 static void simd_affine3(const float *dy, const float *x, const float *a, const float *b,
                          const float *d, bool add, float *dx, int64_t rows, int64_t c) {
-#define ROWS(row, count)                                                                           \
-    affine3_rows(dy + (row)*c, x + (row)*c, a, b, d, add, dx + (row)*c, count, c)
-    FOR_ROWS(rows, ROWS);
-#undef ROWS
+    for (int64_t row = 0; row < rows; row++, dy += c, x += c, dx += c) {
+#define BODY(i, mask)                                                                              \
+    do {                                                                                           \
+        vec value = vec_fma(vec_load_first(x + (i), mask), vec_load_first(b + (i), mask),          \
+                            vec_load_first(d + (i), mask));                                        \
+        value = vec_fma(vec_load_first(dy + (i), mask), vec_load_first(a + (i), mask), value);     \
+        vec_put(dx + (i), mask, add, value);                                                       \
+    } while (0)
+        FOR_VECTORS(c, BODY);
+#undef BODY
+    }
 }
 
 #endif

@@ -6,7 +6,7 @@
 #include "ref/ref.h"
 #include "simd/each.h"
 
-enum { CHANNELS = 3, TAPS = VEC / 4 /* pixels of a vector */ };
+enum { CHANNELS = 3, TAPS = VEC / 4 /* pixels of a vector */, COLUMN_VECS = 4 };
 
 /* Output sample i, or false when the vectors would read past `in_bytes`. */
 SIMD_INLINE bool resample_pixel(const tl_resample_axis *axis, int i, const uint8_t *in,
@@ -31,21 +31,40 @@ static void simd_resample_row(const tl_resample_axis *axis, const uint8_t *in, i
             tl_ref_resample_pixel(axis, i, in, out);
 }
 
+/* `vecs` vectors of one output row's bytes, or `lanes` bytes of one. */
+SIMD_INLINE void resample_bytes(const uint8_t *in, int64_t row, const int32_t *weight, int used,
+                                const int vecs, int64_t lanes, uint8_t *out) {
+    ivec sum[COLUMN_VECS];
+#pragma GCC unroll 4
+    for (int j = 0; j < vecs; j++) sum[j] = ivec_set(1 << (TL_RESAMPLE_POINT - 1));
+    for (int k = 0; k < used; k++, in += row) {
+        ivec factor = ivec_set(weight[k]);
+#pragma GCC unroll 4
+        for (int j = 0; j < vecs; j++)
+            sum[j] = ivec_mul_add(ivec_bytes(in + j * VEC, lanes), factor, sum[j]);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < vecs; j++)
+        ivec_store_bytes(out + j * VEC, lanes, ivec_to_byte(sum[j], TL_RESAMPLE_POINT));
+}
+
 static void simd_resample_column(const tl_resample_axis *axis, int i, const uint8_t *in, int64_t n,
                                  uint8_t *out) {
     const int32_t *weight = axis->weight + (int64_t)i * axis->width;
-    for (int64_t x = 0; x < n; x += VEC) {
-        const uint8_t *p = in + x;
-        ivec sum = ivec_set(1 << (TL_RESAMPLE_POINT - 1));
-        for (int k = 0; k < axis->used[i]; k++, p += n)
-            sum = ivec_mul_add(ivec_bytes(p, n - x), ivec_set(weight[k]), sum);
-        ivec_store_bytes(out + x, n - x, ivec_to_byte(sum, TL_RESAMPLE_POINT));
-    }
+    int used = axis->used[i];
+    int64_t x = 0;
+    for (; x + COLUMN_VECS * VEC <= n; x += COLUMN_VECS * VEC)
+        resample_bytes(in + x, n, weight, used, COLUMN_VECS, VEC, out + x);
+    for (; x < n; x += VEC) resample_bytes(in + x, n, weight, used, 1, n - x, out + x);
 }
 
 /* --- normalisation: as many whole pixels as a vector holds ---------------------------------------
  */
 enum { PIXELS = VEC / CHANNELS, USED = PIXELS * CHANNELS };
+
+SIMD_INLINE vec normalized(ivec bytes, const int32_t *from, vec mean, vec std) {
+    return vec_div(vec_sub(vec_permute(vec_of_ints(bytes), from), mean), std);
+}
 
 static void simd_normalize(const uint8_t *x, bool swap, const float mean[3], const float std[3],
                            float *y, int64_t pixels) {
@@ -57,11 +76,13 @@ static void simd_normalize(const uint8_t *x, bool swap, const float mean[3], con
         lane_from[i] = swap && i < USED ? i + 2 - 2 * (i % CHANNELS) : i;
     }
     const vec centre = vec_load(lane_mean), spread = vec_load(lane_std);
-    for (int64_t left = pixels * CHANNELS; left > 0; left -= USED, x += USED, y += USED) {
-        /* Lanes past the last whole pixel are read and written where the next one lies. */
-        int64_t lanes = left >= VEC ? VEC : left < USED ? left : USED;
-        vec value = vec_permute(vec_of_ints(ivec_bytes(x, lanes)), lane_from);
-        value = vec_div(vec_sub(value, centre), spread);
+    int64_t left = pixels * CHANNELS;
+    /* Lanes past the last whole pixel are read and written where the next one lies. */
+    for (; left >= VEC; left -= USED, x += USED, y += USED)
+        vec_store(y, normalized(ivec_bytes(x, VEC), lane_from, centre, spread));
+    for (; left > 0; left -= USED, x += USED, y += USED) {
+        int64_t lanes = left < USED ? left : USED;
+        vec value = normalized(ivec_bytes(x, lanes), lane_from, centre, spread);
         vec_store_first(y, vec_first(lanes), value);
     }
 }

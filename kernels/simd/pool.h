@@ -31,17 +31,21 @@ SIMD_INLINE vec largest_of(const tl_pool_row *p, const float *x, vec_mask mask, 
 
 static void simd_max_pool(const tl_pool_row *p, const float *x, float *y, uint8_t *winner) {
     for (int64_t pixel = 0; pixel < p->pixels; pixel++, x += p->x_step, y += p->y_step) {
-        for (int64_t channel = 0; channel < p->c; channel += VEC) {
-            vec_mask mask = vec_first(p->c - channel);
-            vec place;
-            if (winner) {
-                vec_store_first(y + channel, mask, largest_of(p, x + channel, mask, true, &place));
-                ivec_store_bytes(winner + pixel * p->y_step + channel, p->c - channel,
-                                 ivec_of_floats(place));
-            } else {
-                vec_store_first(y + channel, mask, largest_of(p, x + channel, mask, false, &place));
-            }
+        vec place;
+        if (!winner) {
+#define BODY(i, mask) vec_store_first(y + (i), mask, largest_of(p, x + (i), mask, false, &place))
+            FOR_VECTORS(p->c, BODY);
+#undef BODY
+            continue;
         }
+#define BODY(i, mask)                                                                              \
+    do {                                                                                           \
+        vec_store_first(y + (i), mask, largest_of(p, x + (i), mask, true, &place));                \
+        ivec_store_bytes(winner + (i), p->c - (i), ivec_of_floats(place));                         \
+    } while (0)
+        FOR_VECTORS(p->c, BODY);
+#undef BODY
+        winner += p->y_step;
     }
 }
 
@@ -60,42 +64,49 @@ SIMD_INLINE void share_out(const tl_pool_row *p, vec place, vec dy, float *dx, v
 static void simd_max_pool_backward(const tl_pool_row *p, const uint8_t *winner, const float *dy,
                                    float *dx) {
     for (int64_t pixel = 0; pixel < p->pixels; pixel++, dx += p->x_step) {
-        for (int64_t channel = 0; channel < p->c; channel += VEC) {
-            int64_t at = pixel * p->y_step + channel;
-            vec_mask mask = vec_first(p->c - channel);
-            vec place = vec_of_ints(ivec_bytes(winner + at, p->c - channel));
-            share_out(p, place, vec_load_first(dy + at, mask), dx + channel, mask);
-        }
+#define BODY(i, mask)                                                                              \
+    share_out(p, vec_of_ints(ivec_bytes(winner + (i), p->c - (i))),                                \
+              vec_load_first(dy + (i), mask), dx + (i), mask)
+        FOR_VECTORS(p->c, BODY);
+#undef BODY
+        winner += p->y_step;
+        dy += p->y_step;
     }
+}
+
+SIMD_INLINE vec window_sum(const tl_pool_row *p, const float *x, vec_mask mask) {
+    vec sum = vec_set(0.0f);
+    for (int i = 0; i < p->kh; i++) {
+        const float *from = x + i * p->x_row;
+        for (int j = 0; j < p->kw; j++, from += p->x_tap)
+            sum = vec_add(sum, vec_load_first(from, mask));
+    }
+    return sum;
 }
 
 static void simd_avg_pool(const tl_pool_row *p, const float *x, float *y) {
     const vec weight = vec_set(p->weight);
     for (int64_t pixel = 0; pixel < p->pixels; pixel++, x += p->x_step, y += p->y_step) {
-        for (int64_t channel = 0; channel < p->c; channel += VEC) {
-            vec_mask mask = vec_first(p->c - channel);
-            vec sum = vec_set(0.0f);
-            for (int i = 0; i < p->kh; i++) {
-                const float *from = x + i * p->x_row + channel;
-                for (int j = 0; j < p->kw; j++, from += p->x_tap)
-                    sum = vec_add(sum, vec_load_first(from, mask));
-            }
-            vec_store_first(y + channel, mask, vec_mul(sum, weight));
-        }
+#define BODY(i, mask) vec_store_first(y + (i), mask, vec_mul(window_sum(p, x + (i), mask), weight))
+        FOR_VECTORS(p->c, BODY);
+#undef BODY
+    }
+}
+
+SIMD_INLINE void add_to_window(const tl_pool_row *p, vec share, float *dx, vec_mask mask) {
+    for (int i = 0; i < p->kh; i++) {
+        float *to = dx + i * p->x_row;
+        for (int j = 0; j < p->kw; j++, to += p->x_tap) vec_put(to, mask, true, share);
     }
 }
 
 static void simd_avg_pool_backward(const tl_pool_row *p, const float *dy, float *dx) {
     const vec weight = vec_set(p->weight);
     for (int64_t pixel = 0; pixel < p->pixels; pixel++, dx += p->x_step, dy += p->y_step) {
-        for (int64_t channel = 0; channel < p->c; channel += VEC) {
-            vec_mask mask = vec_first(p->c - channel);
-            vec share = vec_mul(vec_load_first(dy + channel, mask), weight);
-            for (int i = 0; i < p->kh; i++) {
-                float *to = dx + i * p->x_row + channel;
-                for (int j = 0; j < p->kw; j++, to += p->x_tap) vec_put(to, mask, true, share);
-            }
-        }
+#define BODY(i, mask)                                                                              \
+    add_to_window(p, vec_mul(vec_load_first(dy + (i), mask), weight), dx + (i), mask)
+        FOR_VECTORS(p->c, BODY);
+#undef BODY
     }
 }
 
