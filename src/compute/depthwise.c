@@ -64,28 +64,30 @@ static void run_pixels(const depthwise_job *job, const float *image, int64_t y, 
     } while (row_begin < row_end);
 }
 
-static void run_rows(void *arg, int64_t begin, int64_t end) {
-    const depthwise_job *job = arg;
+static void run_row(const depthwise_job *job, int64_t n, int64_t y) {
     const tl_taps *tx = &job->taps.x;
     int64_t inside_begin, inside_end;
     tl_taps_inside(tx, &inside_begin, &inside_end);
-    for (int64_t row = begin; row < end; row++) {
-        int64_t n = row / job->taps.y.out, y = row % job->taps.y.out;
-        const float *image = job->x + n * job->x_image;
-        int64_t at = n * job->y_image + y * job->y_row;
-        float *out = job->y + at;
-        const float *residual =
-            job->epilogue && job->epilogue->residual ? job->epilogue->residual + at : NULL;
-        if (inside_begin < inside_end)
-            run_pixels(job, image, y, out, residual, inside_begin, inside_end, 0, tx->count);
-        for (int64_t p = 0; p < tx->out; p++) {
-            if (p == inside_begin && inside_begin < inside_end) p = inside_end;
-            if (p >= tx->out) break;
-            int tap_begin, tap_end;
-            tl_taps_of(tx, p, &tap_begin, &tap_end);
-            run_pixels(job, image, y, out, residual, p, p + 1, tap_begin, tap_end);
-        }
+    const float *image = job->x + n * job->x_image;
+    int64_t at = n * job->y_image + y * job->y_row;
+    float *out = job->y + at;
+    const float *residual =
+        job->epilogue && job->epilogue->residual ? job->epilogue->residual + at : NULL;
+    if (inside_begin < inside_end)
+        run_pixels(job, image, y, out, residual, inside_begin, inside_end, 0, tx->count);
+    for (int64_t p = 0; p < tx->out; p++) {
+        if (p == inside_begin && inside_begin < inside_end) p = inside_end;
+        if (p >= tx->out) break;
+        int tap_begin, tap_end;
+        tl_taps_of(tx, p, &tap_begin, &tap_end);
+        run_pixels(job, image, y, out, residual, p, p + 1, tap_begin, tap_end);
     }
+}
+
+static void run_rows(void *arg, int64_t begin, int64_t end) {
+    const depthwise_job *job = arg;
+    for (int64_t row = begin; row < end; row++)
+        run_row(job, row / job->taps.y.out, row % job->taps.y.out);
 }
 
 /* --- forward ---------------------------------------------------------------------------------- */
@@ -136,27 +138,58 @@ void tl_depthwise_forward(tl_context *ctx, const tl_conv *conv, const float *x, 
 
 /* --- backward --------------------------------------------------------------------------------- */
 
+/* What all rows of an input gradient share. The parity classes of stride_h neighbouring rows are
+ * computed together, because they read the same rows of dy. */
+typedef struct depthwise_data {
+    const tl_conv *conv;
+    depthwise_job whole; /* a class is this with its own taps, weights and place in dx */
+    const float *packed;
+} depthwise_data;
+
+static void data_row(const depthwise_data *data, int64_t n, int64_t y) {
+    const tl_conv *conv = data->conv;
+    depthwise_job job = data->whole;
+    job.w = data->packed;
+    for (int py = 0; py < conv->stride_h; py++) {
+        for (int px = 0; px < conv->stride_w; px++) {
+            job.taps = tl_taps2_backward(conv, py, px);
+            job.y = data->whole.y + (py * conv->w + px) * job.c;
+            if (y < job.taps.y.out) run_row(&job, n, y);
+            job.w += job.taps.y.count * job.taps.x.count * job.c;
+        }
+    }
+}
+
+static void data_rows(void *arg, int64_t begin, int64_t end) {
+    const depthwise_data *data = arg;
+    int64_t rows = (data->conv->h + data->conv->stride_h - 1) / data->conv->stride_h;
+    for (int64_t row = begin; row < end; row++) data_row(data, row / rows, row % rows);
+}
+
 void tl_depthwise_backward_data(tl_context *ctx, const tl_conv *conv, const float *dy,
                                 const float *weights, bool add, float *dx, float *work) {
     int64_t c = conv->ic;
+    float *packed = work;
     for (int py = 0; py < conv->stride_h; py++) {
         for (int px = 0; px < conv->stride_w; px++) {
-            depthwise_job job = {.kernels = tl_context_kernels(ctx),
-                                 .taps = tl_taps2_backward(conv, py, px),
-                                 .c = c,
-                                 .x = dy,
-                                 .x_image = conv->oh * conv->ow * c,
-                                 .x_row = conv->ow * c,
-                                 .w = work,
-                                 .y = dx + (py * conv->w + px) * c,
-                                 .y_image = conv->h * conv->w * c,
-                                 .y_row = conv->stride_h * conv->w * c,
-                                 .y_pixel = conv->stride_w * c,
-                                 .accumulate = add};
-            pack_taps(conv, &job.taps, weights, NULL, work);
-            tl_parallel(ctx, conv->n * job.taps.y.out, run_rows, &job);
+            tl_taps2 taps = tl_taps2_backward(conv, py, px);
+            pack_taps(conv, &taps, weights, NULL, packed);
+            packed += taps.y.count * taps.x.count * c;
         }
     }
+    depthwise_data data = {.conv = conv,
+                           .whole = {.kernels = tl_context_kernels(ctx),
+                                     .c = c,
+                                     .x = dy,
+                                     .x_image = conv->oh * conv->ow * c,
+                                     .x_row = conv->ow * c,
+                                     .y = dx,
+                                     .y_image = conv->h * conv->w * c,
+                                     .y_row = conv->stride_h * conv->w * c,
+                                     .y_pixel = conv->stride_w * c,
+                                     .accumulate = add},
+                           .packed = work};
+    tl_parallel(ctx, conv->n * ((conv->h + conv->stride_h - 1) / conv->stride_h), data_rows, &data);
 }
 
 /* Output rows are summed in chunks whose number follows from the shape, each into its own copy of
