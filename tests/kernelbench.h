@@ -8,6 +8,10 @@
 
 #include <time.h>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "compute/conv.h"
 
 /* With one thread its own processor time, which other programs disturb less. */
@@ -85,54 +89,86 @@ static inline tl_conv bench_conv(const bench_layer *layer, int n) {
                      .groups = layer->groups};
 }
 
-/* The ceiling: the tile on operands that never leave the first-level cache. */
+/* --- the ceiling: sixteen chains of multiply-adds that touch no memory
+ * ---------------------------- */
+
+enum { CEILING_CHAINS = 16, CEILING_STEPS = 50000 };
+
+/* Runs the chains and returns something that depends on all of them. */
+typedef float (*bench_chains)(float factor);
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static inline float bench_chains_avx512(float factor) {
+    __m512 sum[CEILING_CHAINS], scale = _mm512_set1_ps(factor);
+#pragma GCC unroll 16
+    for (int i = 0; i < CEILING_CHAINS; i++) sum[i] = _mm512_set1_ps((float)i);
+    for (int step = 0; step < CEILING_STEPS; step++) {
+#pragma GCC unroll 16
+        for (int i = 0; i < CEILING_CHAINS; i++) sum[i] = _mm512_fmadd_ps(sum[i], scale, scale);
+    }
+#pragma GCC unroll 16
+    for (int i = 1; i < CEILING_CHAINS; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
+    return _mm512_cvtss_f32(sum[0]);
+}
+
+/* Of sixteen registers two are needed for other things. */
+__attribute__((target("avx2,fma"))) static inline float bench_chains_avx2(float factor) {
+    enum { CHAINS = CEILING_CHAINS / 2 };
+    __m256 sum[CHAINS], scale = _mm256_set1_ps(factor);
+#pragma GCC unroll 16
+    for (int i = 0; i < CHAINS; i++) sum[i] = _mm256_set1_ps((float)i);
+    for (int step = 0; step < 4 * CEILING_STEPS; step++) {
+#pragma GCC unroll 16
+        for (int i = 0; i < CHAINS; i++) sum[i] = _mm256_fmadd_ps(sum[i], scale, scale);
+    }
+#pragma GCC unroll 16
+    for (int i = 1; i < CHAINS; i++) sum[0] = _mm256_add_ps(sum[0], sum[i]);
+    return _mm256_cvtss_f32(sum[0]);
+}
+#endif
+
+/* Plain multiplications and additions, as the reference has them; a sixteenth of the work. */
+static inline float bench_chains_ref(float factor) {
+    float sum[CEILING_CHAINS] = {0};
+    for (int step = 0; step < CEILING_STEPS; step++) {
+        for (int i = 0; i < CEILING_CHAINS; i++) sum[i] = sum[i] * factor + factor;
+    }
+    float total = 0.0f;
+    for (int i = 0; i < CEILING_CHAINS; i++) total += sum[i];
+    return total;
+}
+
 typedef struct bench_ceiling {
-    const struct tl_kernels *kernels;
-    const float **a;
-    float *b, *c;
-    int64_t *c_row;
+    bench_chains chains;
+    double flop; /* of one call */
 } bench_ceiling;
 
-enum { CEILING_K = 64, CEILING_CALLS = 400 };
+static inline bench_ceiling bench_make_ceiling(const char *isa) {
+    double flop = 2.0 * CEILING_CHAINS * CEILING_STEPS;
+#if defined(__x86_64__)
+    if (strcmp(isa, "avx512") == 0) return (bench_ceiling){bench_chains_avx512, 16 * flop};
+    if (strcmp(isa, "avx2") == 0) return (bench_ceiling){bench_chains_avx2, 16 * flop};
+#endif
+    (void)isa;
+    return (bench_ceiling){bench_chains_ref, flop};
+}
 
 static inline void bench_ceiling_task(void *arg, int64_t begin, int64_t end) {
     const bench_ceiling *ceiling = arg;
-    for (int64_t slot = begin; slot < end; slot++) {
-        for (int i = 0; i < CEILING_CALLS; i++) {
-            tl_gemm_tile t = {.taps = 8,
-                              .k = CEILING_K,
-                              .a = ceiling->a,
-                              .a_step = 1,
-                              .b = ceiling->b,
-                              .b_step = ceiling->kernels->nr,
-                              .c = ceiling->c + slot * 4096,
-                              .c_row = ceiling->c_row};
-            ceiling->kernels->gemm_tile(&t, ceiling->kernels->mr, ceiling->kernels->nr);
-        }
-    }
+    volatile float factor = 0.5f, kept;
+    for (int64_t slot = begin; slot < end; slot++) kept = ceiling->chains(factor);
+    (void)kept;
 }
 
 static inline double bench_ceiling_gflops(tl_context *ctx, const bench_ceiling *ceiling) {
     int threads = tl_context_threads(ctx);
     double start = bench_now(threads == 1);
     tl_parallel(ctx, threads, bench_ceiling_task, (void *)(uintptr_t)ceiling);
-    double seconds = bench_now(threads == 1) - start;
-    return 2e-9 * threads * CEILING_CALLS * 8.0 * CEILING_K * ceiling->kernels->mr *
-           ceiling->kernels->nr / seconds;
+    return 1e-9 * threads * ceiling->flop / (bench_now(threads == 1) - start);
 }
 
-static inline bench_ceiling bench_make_ceiling(const struct tl_kernels *kernels, int threads) {
-    bench_ceiling c = {.kernels = kernels};
-    float *row = calloc((size_t)kernels->mr * CEILING_K, sizeof(float));
-    c.a = calloc((size_t)kernels->mr * 8, sizeof(float *));
-    c.c_row = calloc((size_t)kernels->mr, sizeof(int64_t));
-    for (int i = 0; i < kernels->mr * 8; i++) c.a[i] = row + i % kernels->mr * CEILING_K;
-    for (int i = 0; i < kernels->mr; i++) c.c_row[i] = i * kernels->nr;
-    c.b = aligned_alloc(64, (size_t)kernels->nr * CEILING_K * sizeof(float));
-    memset(c.b, 0, (size_t)kernels->nr * CEILING_K * sizeof(float));
-    c.c = calloc((size_t)threads * 4096, sizeof(float));
-    return c;
-}
+/* --- layers --------------------------------------------------------------------------------------
+ */
 
 typedef struct bench_buffers {
     float *x, *w, *packed, *y, *dx, *dw, *work;
@@ -202,7 +238,7 @@ static inline int bench(int argc, char **argv) {
         fprintf(stderr, "%s\n", tl_last_error());
         return 2;
     }
-    bench_ceiling ceiling = bench_make_ceiling(tl_context_kernels(ctx), options.threads);
+    bench_ceiling ceiling = bench_make_ceiling(tl_context_isa(ctx));
     for (int i = 0; i < 5; i++) (void)bench_ceiling_gflops(ctx, &ceiling);
     printf("%s, %d threads, ceiling %.1f GFLOP/s\n", tl_context_isa(ctx), options.threads,
            bench_ceiling_gflops(ctx, &ceiling));
@@ -214,10 +250,6 @@ static inline int bench(int argc, char **argv) {
                 bench_one(ctx, &bench_layers[i], batches[b], &ceiling);
         }
     }
-    free(ceiling.a);
-    free(ceiling.b);
-    free(ceiling.c);
-    free(ceiling.c_row);
     tl_context_free(ctx);
     return 0;
 }

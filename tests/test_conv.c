@@ -3,6 +3,7 @@
 #include "kernelcheck.h"
 
 #include "compute/conv.h"
+#include "compute/winograd.h"
 
 enum { THREADS = 3 };
 
@@ -170,6 +171,9 @@ static void free_passes(passes *p) {
 /* Compares with sums that were begun with what the buffers of this seed held. */
 static void compare_passes(const conv_case *t, const conv_data *d, const passes *p, uint64_t seed,
                            worst w[3]) {
+    /* Winograd's method carries a tile's errors to each of its pixels, also to those at an edge
+     * that are a sum of few. */
+    double slack = tl_winograd_choose(&t->conv) ? 4.0 : 1.0;
     passes before = {guarded_random(d->ys, &seed), guarded_random(d->xs, &seed),
                      guarded_random(d->ws, &seed), guarded_random(d->cs, &seed)};
     for (size_t i = 0; i < d->ys; i++) {
@@ -178,12 +182,12 @@ static void compare_passes(const conv_case *t, const conv_data *d, const passes 
         if (t->residual) exact_add(&sum, (double)d->r.data[i]);
         double want = plain_act(t->act, sum.value);
         worst_compare(&w[0], (double)p->y.data[i], want,
-                      1.2 * exact_bound(&sum) + 1e-6 * fabs(want));
+                      slack * 1.2 * exact_bound(&sum) + 1e-6 * fabs(want));
     }
     for (size_t i = 0; i < d->xs; i++) {
         exact sum = d->plain.dx[i];
         if (t->add) exact_add(&sum, (double)before.dx.data[i]);
-        worst_compare(&w[1], (double)p->dx.data[i], sum.value, exact_bound(&sum));
+        worst_compare(&w[1], (double)p->dx.data[i], sum.value, slack * exact_bound(&sum));
     }
     for (size_t i = 0; i < d->ws; i++) {
         exact sum = d->plain.dw[i];
@@ -267,6 +271,8 @@ static void test_named_shapes(void **state) {
         make_conv(2, 9, 11, 17, 19, 3, 1, 1, 1, 1, 1, 1, 1), /* 3x3 */
         make_conv(2, 14, 14, 32, 64, 3, 1, 1, 1, 1, 1, 1, 1),
         make_conv(3, 15, 13, 40, 70, 3, 1, 1, 1, 1, 1, 1, 1), /* Winograd, large tiles */
+        make_conv(1, 33, 34, 33, 40, 3, 1, 1, 2, 2, 2, 2, 1),
+        make_conv(1, 33, 36, 33, 40, 3, 1, 1, 0, 1, 0, 0, 1),
         make_conv(1, 30, 33, 33, 32, 3, 1, 1, 0, 2, 1, 0, 1), /* and many, padded unevenly */
         make_conv(2, 7, 9, 64, 35, 3, 1, 1, 1, 1, 1, 1, 1),   /* small tiles */
         make_conv(1, 10, 10, 20, 36, 3, 2, 1, 0, 0, 1, 1, 1), /* TensorFlow SAME */

@@ -37,7 +37,8 @@ void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, co
     }
     int m = tl_winograd_choose(conv);
     if (m) {
-        tl_winograd_pack(ctx, conv, m, weights, scale, packed);
+        tl_winograd_source source = {weights, conv->oc, conv->ic, 9 * conv->ic, 1, conv->ic, scale};
+        tl_winograd_pack(ctx, &source, m, packed);
         return;
     }
     tl_joined joined = tl_conv_joined(conv);
@@ -81,7 +82,7 @@ void tl_conv_forward(tl_context *ctx, const tl_conv *conv, const float *x, const
     }
     int m = tl_winograd_choose(conv);
     if (m) {
-        tl_winograd_forward(ctx, conv, m, x, packed, epilogue, y, work);
+        tl_winograd_run(ctx, conv, m, x, packed, epilogue, false, y, work);
         return;
     }
     tl_joined joined = tl_conv_joined(conv);

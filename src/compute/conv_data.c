@@ -4,6 +4,7 @@
  * other. */
 #include "compute/conv_parts.h"
 #include "compute/cut.h"
+#include "compute/winograd.h"
 
 static tl_gather class_gather(const tl_conv *c, int parity_y, int parity_x) {
     tl_gather g = {.n = c->n,
@@ -25,8 +26,55 @@ static size_t class_packed_size(tl_context *ctx, const tl_gather *g) {
         tl_context_kernels(ctx), g->groups, g->taps.y.count * g->taps.x.count, g->k, g->columns));
 }
 
+/* --- by Winograd's method ----------------------------------------------------------------------
+ * With stride 1 this is a convolution of dy with the kernel turned around. Its weights are packed
+ * for every call, which few pixels do not pay for. */
+
+enum { WINOGRAD_PIXELS = 1024 };
+
+/* That convolution; m is 0 where it does not suit. */
+static int turned_conv(const tl_conv *c, tl_conv *turned) {
+    *turned = (tl_conv){.n = c->n,
+                        .h = c->oh,
+                        .w = c->ow,
+                        .ic = c->oc,
+                        .oh = c->h,
+                        .ow = c->w,
+                        .oc = c->ic,
+                        .kh = c->kh,
+                        .kw = c->kw,
+                        .stride_h = c->stride_h,
+                        .stride_w = c->stride_w,
+                        .dilation_h = c->dilation_h,
+                        .dilation_w = c->dilation_w,
+                        .pad_top = c->kh - 1 - c->pad_top,
+                        .pad_left = c->kw - 1 - c->pad_left,
+                        .groups = c->groups};
+    int m = tl_winograd_choose(turned);
+    return m == 4 ? m : 0;
+}
+
+static size_t turned_packed_size(tl_context *ctx, const tl_conv *turned, int m) {
+    return tl_cut_aligned(tl_winograd_packed_size(ctx, turned, m));
+}
+
+static void run_turned(tl_context *ctx, const tl_conv *turned, int m, const float *dy,
+                       const float *weights, bool add, float *dx, float *work) {
+    int64_t tap = turned->oc;
+    tl_winograd_source source = {weights + 8 * tap, turned->oc, turned->ic, 1, 9 * tap, -tap, NULL};
+    tl_winograd_pack(ctx, &source, m, work);
+    tl_winograd_run(ctx, turned, m, dy, work, NULL, add, dx,
+                    work + turned_packed_size(ctx, turned, m));
+}
+
+/* --- as gathered multiplications
+ * ------------------------------------------------------------------ */
+
 size_t tl_conv_data_work(tl_context *ctx, const tl_conv *conv) {
     size_t most = 0;
+    tl_conv turned;
+    int m = turned_conv(conv, &turned);
+    if (m) most = turned_packed_size(ctx, &turned, m) + tl_winograd_work(ctx, &turned, m);
     for (int py = 0; py < conv->stride_h; py++) {
         for (int px = 0; px < conv->stride_w; px++) {
             tl_gather g = class_gather(conv, py, px);
@@ -72,6 +120,12 @@ void tl_conv_backward_data(tl_context *ctx, const tl_conv *conv, const float *dy
                            const float *weights, bool add, float *dx, float *work) {
     if (tl_conv_is_depthwise(conv)) {
         tl_depthwise_backward_data(ctx, conv, dy, weights, add, dx, work);
+        return;
+    }
+    tl_conv turned;
+    int m = turned_conv(conv, &turned);
+    if (m && conv->n * conv->h * conv->w >= WINOGRAD_PIXELS) {
+        run_turned(ctx, &turned, m, dy, weights, add, dx, work);
         return;
     }
     for (int py = 0; py < conv->stride_h; py++) {

@@ -23,9 +23,10 @@ typedef struct winograd_plan {
     int64_t point_size; /* of packed weights */
     int threads;
     size_t zero_floats, block_floats;
-    /* set by forward */
+    /* set by run */
     const float *x, *packed;
     const tl_epilogue *epilogue;
+    bool add;
     float *y, *zero, *blocks;
 } winograd_plan;
 
@@ -150,6 +151,7 @@ static void transform_outputs(void *arg, int64_t begin, int64_t end) {
                                    .c = c->oc,
                                    .y = p->y,
                                    .y_at = y_at,
+                                   .accumulate = p->add,
                                    .bias = e ? e->bias : NULL,
                                    .residual = e ? e->residual : NULL,
                                    .act = e ? e->act : TL_ACT_NONE};
@@ -192,13 +194,15 @@ static void run_shared(tl_context *ctx, const winograd_plan *p) {
     }
 }
 
-void tl_winograd_forward(tl_context *ctx, const tl_conv *conv, int m, const float *x,
-                         const float *packed, const tl_epilogue *epilogue, float *y, float *work) {
+void tl_winograd_run(tl_context *ctx, const tl_conv *conv, int m, const float *x,
+                     const float *packed, const tl_epilogue *epilogue, bool add, float *y,
+                     float *work) {
     winograd_plan p = make_plan(ctx, conv, m);
     memset(work, 0, p.zero_floats * sizeof(float));
     p.x = x;
     p.packed = packed;
     p.epilogue = epilogue;
+    p.add = add;
     p.y = y;
     p.zero = work;
     p.blocks = work + p.zero_floats;

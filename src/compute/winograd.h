@@ -9,11 +9,20 @@
 /* m of F(m x m, 3 x 3) for this shape, whatever the number of images; 0 for a direct way. */
 int tl_winograd_choose(const tl_conv *conv);
 
+/* Filters of 3 x 3 planes: tap t of a filter's channel lies at
+ *     weights + filter * filter_step + channel * channel_step + t * tap_step */
+typedef struct tl_winograd_source {
+    const float *weights;
+    int64_t filters, channels, filter_step, channel_step, tap_step;
+    const float *scale; /* [filters] multiplies each filter, or NULL */
+} tl_winograd_source;
+
 size_t tl_winograd_packed_size(tl_context *ctx, const tl_conv *conv, int m);
-void tl_winograd_pack(tl_context *ctx, const tl_conv *conv, int m, const float *weights,
-                      const float *scale, float *packed);
+void tl_winograd_pack(tl_context *ctx, const tl_winograd_source *source, int m, float *packed);
 size_t tl_winograd_work(tl_context *ctx, const tl_conv *conv, int m);
-void tl_winograd_forward(tl_context *ctx, const tl_conv *conv, int m, const float *x,
-                         const float *packed, const tl_epilogue *epilogue, float *y, float *work);
+/* y = (or, without an epilogue, += when add) the convolution. */
+void tl_winograd_run(tl_context *ctx, const tl_conv *conv, int m, const float *x,
+                     const float *packed, const tl_epilogue *epilogue, bool add, float *y,
+                     float *work);
 
 #endif
