@@ -13,6 +13,7 @@
 #endif
 
 #include "compute/conv.h"
+#include "simd/unroll.h"
 
 /* With one thread its own processor time, which other programs disturb less. */
 static inline double bench_now(bool alone) {
@@ -100,13 +101,13 @@ typedef float (*bench_chains)(float factor);
 #if defined(__x86_64__)
 __attribute__((target("avx512f"))) static inline float bench_chains_avx512(float factor) {
     __m512 sum[CEILING_CHAINS], scale = _mm512_set1_ps(factor);
-#pragma GCC unroll 16
+    UNROLL
     for (int i = 0; i < CEILING_CHAINS; i++) sum[i] = _mm512_set1_ps((float)i);
     for (int step = 0; step < CEILING_STEPS; step++) {
-#pragma GCC unroll 16
+        UNROLL
         for (int i = 0; i < CEILING_CHAINS; i++) sum[i] = _mm512_fmadd_ps(sum[i], scale, scale);
     }
-#pragma GCC unroll 16
+    UNROLL
     for (int i = 1; i < CEILING_CHAINS; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
     return _mm512_cvtss_f32(sum[0]);
 }
@@ -115,13 +116,13 @@ __attribute__((target("avx512f"))) static inline float bench_chains_avx512(float
 __attribute__((target("avx2,fma"))) static inline float bench_chains_avx2(float factor) {
     enum { CHAINS = CEILING_CHAINS / 2 };
     __m256 sum[CHAINS], scale = _mm256_set1_ps(factor);
-#pragma GCC unroll 16
+    UNROLL
     for (int i = 0; i < CHAINS; i++) sum[i] = _mm256_set1_ps((float)i);
     for (int step = 0; step < 4 * CEILING_STEPS; step++) {
-#pragma GCC unroll 16
+        UNROLL
         for (int i = 0; i < CHAINS; i++) sum[i] = _mm256_fmadd_ps(sum[i], scale, scale);
     }
-#pragma GCC unroll 16
+    UNROLL
     for (int i = 1; i < CHAINS; i++) sum[0] = _mm256_add_ps(sum[0], sum[i]);
     return _mm256_cvtss_f32(sum[0]);
 }

@@ -6,6 +6,7 @@
 
 #include "kernels.h"
 #include "simd/act.h"
+#include "simd/unroll.h"
 
 #define DEPTHWISE_INLINE static inline __attribute__((always_inline))
 
@@ -16,7 +17,7 @@ enum { DW_PIXELS = 4, DW_MAX = 5 };
 DEPTHWISE_INLINE void depthwise_finish(const tl_depthwise_row *d, int64_t pixel, int64_t channel,
                                        const int pixels, vec_mask mask, vec *sum) {
     vec bias = d->bias ? vec_load_first(d->bias + channel, mask) : vec_set(0.0f);
-#pragma GCC unroll 4
+    UNROLL
     for (int p = 0; p < pixels; p++) {
         int64_t at = (pixel + p) * d->y_step + channel;
         vec value = vec_add(sum[p], bias);
@@ -36,7 +37,7 @@ DEPTHWISE_INLINE void depthwise_pixels(const tl_depthwise_row *d, int64_t pixel,
         const float *w = d->w + i * d->w_row + channel;
         for (int j = 0; j < d->kw; j++) {
             vec weight = vec_load_first(w + j * d->w_tap, mask);
-#pragma GCC unroll 4
+            UNROLL
             for (int p = 0; p < pixels; p++)
                 sum[p] = vec_fma(vec_load_first(x + p * d->x_step, mask), weight, sum[p]);
             x += d->x_tap;
@@ -57,24 +58,24 @@ static void depthwise_any(const tl_depthwise_row *d, int64_t pixel, int64_t chan
 DEPTHWISE_INLINE void depthwise_square(const tl_depthwise_row *d, int64_t channel, const int size,
                                        const int stride, vec_mask mask) {
     vec weight[DW_MAX][DW_MAX];
-#pragma GCC unroll 5
+    UNROLL
     for (int i = 0; i < size; i++) {
-#pragma GCC unroll 5
+        UNROLL
         for (int j = 0; j < size; j++)
             weight[i][j] = vec_load_first(d->w + i * d->w_row + j * d->w_tap + channel, mask);
     }
     int64_t pixel = 0;
     for (; pixel + DW_PIXELS <= d->pixels; pixel += DW_PIXELS) {
         vec sum[DW_PIXELS];
-#pragma GCC unroll 4
+        UNROLL
         for (int p = 0; p < DW_PIXELS; p++) sum[p] = vec_set(0.0f);
-#pragma GCC unroll 5
+        UNROLL
         for (int i = 0; i < size; i++) {
             const float *x = d->x[i] + pixel * d->x_step + channel;
-#pragma GCC unroll 16
+            UNROLL
             for (int q = 0; q < (DW_PIXELS - 1) * stride + size; q++) {
                 vec column = vec_load_first(x + q * d->x_tap, mask);
-#pragma GCC unroll 4
+                UNROLL
                 for (int p = 0; p < DW_PIXELS; p++) {
                     int j = q - p * stride;
                     if (j >= 0 && j < size) sum[p] = vec_fma(column, weight[i][j], sum[p]);
@@ -127,20 +128,20 @@ static inline void depthwise_row(const tl_depthwise_row *d) {
 DEPTHWISE_INLINE void depthwise_grad_taps(const tl_depthwise_grad *g, int i, int first,
                                           const int taps, int64_t channel, vec_mask mask) {
     vec sum[DW_MAX];
-#pragma GCC unroll 5
+    UNROLL
     for (int j = 0; j < taps; j++) sum[j] = vec_set(0.0f);
     const float *x = g->x[i] + first * g->x_tap + channel;
     const float *dy = g->dy + channel;
     for (int64_t p = 0; p < g->pixels; p++) {
         vec slope = vec_load_first(dy, mask);
-#pragma GCC unroll 5
+        UNROLL
         for (int j = 0; j < taps; j++)
             sum[j] = vec_fma(slope, vec_load_first(x + j * g->x_tap, mask), sum[j]);
         x += g->x_step;
         dy += g->dy_step;
     }
     float *dw = g->dw + i * g->dw_row + first * g->dw_tap + channel;
-#pragma GCC unroll 5
+    UNROLL
     for (int j = 0; j < taps; j++) {
         float *to = dw + j * g->dw_tap;
         vec_store_first(to, mask, vec_add(vec_load_first(to, mask), sum[j]));
@@ -150,17 +151,17 @@ DEPTHWISE_INLINE void depthwise_grad_taps(const tl_depthwise_grad *g, int i, int
 /* All nine taps of a 3 x 3 kernel in one walk over the row. */
 static void depthwise_grad_3x3(const tl_depthwise_grad *g, int64_t channel, vec_mask mask) {
     vec sum[9];
-#pragma GCC unroll 9
+    UNROLL
     for (int t = 0; t < 9; t++) sum[t] = vec_set(0.0f);
     for (int64_t p = 0; p < g->pixels; p++) {
         vec slope = vec_load_first(g->dy + p * g->dy_step + channel, mask);
-#pragma GCC unroll 9
+        UNROLL
         for (int t = 0; t < 9; t++) {
             const float *x = g->x[t / 3] + p * g->x_step + t % 3 * g->x_tap + channel;
             sum[t] = vec_fma(slope, vec_load_first(x, mask), sum[t]);
         }
     }
-#pragma GCC unroll 9
+    UNROLL
     for (int t = 0; t < 9; t++) {
         float *to = g->dw + t / 3 * g->dw_row + t % 3 * g->dw_tap + channel;
         vec_store_first(to, mask, vec_add(vec_load_first(to, mask), sum[t]));

@@ -7,6 +7,7 @@
 
 #include "kernels.h"
 #include "simd/act.h"
+#include "simd/unroll.h"
 
 #define TILE_INLINE static inline __attribute__((always_inline))
 
@@ -21,7 +22,7 @@ TILE_INLINE void tile_multiply(const tl_gemm_tile *t, const int rows, const int 
     const float *next = t->next;
     for (int64_t r = 0; r < t->taps; r++) {
         const float *a[TILE_MR];
-#pragma GCC unroll 16
+        UNROLL
         for (int i = 0; i < rows; i++) a[i] = t->a[r * TILE_MR + i] + t->a_offset;
         const float *b = t->b + r * t->b_tap;
         int64_t at = 0;
@@ -32,7 +33,7 @@ TILE_INLINE void tile_multiply(const tl_gemm_tile *t, const int rows, const int 
                 __builtin_prefetch(next, 0, 2);
                 next += TILE_LINE;
             }
-#pragma GCC unroll 16
+            UNROLL
             for (int i = 0; i < rows; i++) {
                 vec value = vec_set(a[i][at]);
                 sum[i][0] = vec_fma(value, b0, sum[i][0]);
@@ -47,7 +48,7 @@ TILE_INLINE void tile_multiply(const tl_gemm_tile *t, const int rows, const int 
 /* Adds the same part of C or of the residual to every row. */
 TILE_INLINE void tile_add_rows(const tl_gemm_tile *t, const float *from, const int rows,
                                const int vectors, vec_mask last, vec sum[TILE_MR][TILE_VECTORS]) {
-#pragma GCC unroll 16
+    UNROLL
     for (int i = 0; i < rows; i++) {
         const float *row = from + t->c_row[i];
         if (vectors > 1) sum[i][0] = vec_add(sum[i][0], vec_load(row));
@@ -60,7 +61,7 @@ TILE_INLINE void tile_add_bias(const float *bias, const int rows, const int vect
                                vec sum[TILE_MR][TILE_VECTORS]) {
     vec first = vectors > 1 ? vec_load(bias) : vec_set(0.0f);
     vec end = vec_load_first(bias + (vectors - 1) * VEC, last);
-#pragma GCC unroll 16
+    UNROLL
     for (int i = 0; i < rows; i++) {
         if (vectors > 1) sum[i][0] = vec_add(sum[i][0], first);
         sum[i][vectors - 1] = vec_add(sum[i][vectors - 1], end);
@@ -69,7 +70,7 @@ TILE_INLINE void tile_add_bias(const float *bias, const int rows, const int vect
 
 TILE_INLINE void tile_clamp(const int rows, const int vectors, float high,
                             vec sum[TILE_MR][TILE_VECTORS]) {
-#pragma GCC unroll 16
+    UNROLL
     for (int i = 0; i < rows; i++) {
         for (int v = 0; v < vectors; v++) sum[i][v] = vec_clamp(sum[i][v], 0.0f, high);
     }
@@ -77,7 +78,7 @@ TILE_INLINE void tile_clamp(const int rows, const int vectors, float high,
 
 TILE_INLINE void tile_store(const tl_gemm_tile *t, const int rows, const int vectors, vec_mask last,
                             vec sum[TILE_MR][TILE_VECTORS]) {
-#pragma GCC unroll 16
+    UNROLL
     for (int i = 0; i < rows; i++) {
         float *row = t->c + t->c_row[i];
         if (vectors > 1) vec_store(row, sum[i][0]);
@@ -97,7 +98,7 @@ static void tile_act(const tl_gemm_tile *t, int rows, int vectors, vec_mask last
 
 TILE_INLINE void tile_run(const tl_gemm_tile *t, const int rows, const int vectors, int columns) {
     vec sum[TILE_MR][TILE_VECTORS];
-#pragma GCC unroll 16
+    UNROLL
     for (int i = 0; i < rows; i++) {
         for (int v = 0; v < vectors; v++) sum[i][v] = vec_set(0.0f);
     }

@@ -3,6 +3,7 @@
 #ifndef TL_KERNELS_SIMD_SUMS_H
 #define TL_KERNELS_SIMD_SUMS_H
 
+#include "simd/unroll.h"
 #include "simd/each.h"
 
 enum {
@@ -24,7 +25,7 @@ SIMD_INLINE void sum_block(const row_sums *s, const bool gradient, const bool ce
                            int64_t begin, int64_t end, int64_t channel, const int vecs,
                            vec_mask mask) {
     vec_wide first[SUM_VECS], second[SUM_VECS], center[SUM_VECS];
-#pragma GCC unroll 4
+    UNROLL
     for (int j = 0; j < vecs; j++) {
         int64_t at = channel + j * VEC;
         first[j] = wide_load(s->first + at, mask);
@@ -32,7 +33,7 @@ SIMD_INLINE void sum_block(const row_sums *s, const bool gradient, const bool ce
         center[j] = centered ? wide_floats(s->center + at, mask) : wide_zero();
     }
     for (int64_t row = begin; row < end; row++) {
-#pragma GCC unroll 4
+        UNROLL
         for (int j = 0; j < vecs; j++) {
             int64_t at = row * s->c + channel + j * VEC;
             vec_wide x = wide_floats(s->x + at, mask);
@@ -42,7 +43,7 @@ SIMD_INLINE void sum_block(const row_sums *s, const bool gradient, const bool ce
             second[j] = wide_fma(gradient ? term : offset, offset, second[j]);
         }
     }
-#pragma GCC unroll 4
+    UNROLL
     for (int j = 0; j < vecs; j++) {
         wide_store(s->first + channel + j * VEC, mask, first[j]);
         wide_store(s->second + channel + j * VEC, mask, second[j]);

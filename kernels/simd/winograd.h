@@ -4,6 +4,7 @@
 
 #include "kernels.h"
 #include "simd/act.h"
+#include "simd/unroll.h"
 
 #define WINOGRAD_TYPE vec
 #define WINOGRAD_ADD(a, b) vec_add((a), (b))
@@ -21,19 +22,19 @@ WINOGRAD_INLINE void winograd_input_channels(const tl_winograd_input *t, const i
                                              int64_t channel, vec_mask mask) {
     const int side = m + 2;
     vec half[WINOGRAD_SIDE][WINOGRAD_SIDE];
-#pragma GCC unroll 6
+    UNROLL
     for (int j = 0; j < side; j++) {
         vec line[WINOGRAD_SIDE], result[WINOGRAD_SIDE];
-#pragma GCC unroll 6
+        UNROLL
         for (int i = 0; i < side; i++) line[i] = vec_load_first(t->x[i * side + j] + channel, mask);
         if (m == 2)
             winograd_input_2(line, result);
         else
             winograd_input_4(line, result);
-#pragma GCC unroll 6
+        UNROLL
         for (int i = 0; i < side; i++) half[i][j] = result[i];
     }
-#pragma GCC unroll 6
+    UNROLL
     for (int i = 0; i < side; i++) {
         vec result[WINOGRAD_SIDE];
         if (m == 2)
@@ -41,7 +42,7 @@ WINOGRAD_INLINE void winograd_input_channels(const tl_winograd_input *t, const i
         else
             winograd_input_4(half[i], result);
         float *v = t->v + i * side * t->v_step + channel;
-#pragma GCC unroll 6
+        UNROLL
         for (int j = 0; j < side; j++) vec_store_first(v + j * t->v_step, mask, result[j]);
     }
 }
@@ -70,28 +71,28 @@ WINOGRAD_INLINE void winograd_output_channels(const tl_winograd_output *t, const
                                               int64_t channel, vec_mask mask) {
     const int side = m + 2;
     vec half[WINOGRAD_SIDE][WINOGRAD_SIDE];
-#pragma GCC unroll 6
+    UNROLL
     for (int j = 0; j < side; j++) {
         vec line[WINOGRAD_SIDE], result[WINOGRAD_SIDE];
-#pragma GCC unroll 6
+        UNROLL
         for (int i = 0; i < side; i++)
             line[i] = vec_load_first(t->t + (i * side + j) * t->t_step + channel, mask);
         if (m == 2)
             winograd_output_2(line, result);
         else
             winograd_output_4(line, result);
-#pragma GCC unroll 6
+        UNROLL
         for (int i = 0; i < m; i++) half[i][j] = result[i];
     }
     vec bias = t->bias ? vec_load_first(t->bias + channel, mask) : vec_set(0.0f);
-#pragma GCC unroll 4
+    UNROLL
     for (int i = 0; i < m; i++) {
         vec result[WINOGRAD_SIDE];
         if (m == 2)
             winograd_output_2(half[i], result);
         else
             winograd_output_4(half[i], result);
-#pragma GCC unroll 4
+        UNROLL
         for (int j = 0; j < m; j++) winograd_finish(t, i * m + j, channel, bias, mask, result[j]);
     }
 }
