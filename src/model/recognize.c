@@ -70,6 +70,13 @@ static void compare_param(const tl_graph *graph, const tl_param *param, const ch
              tl_shape_text(&expected, wanted));
 }
 
+/* Whether the first parameters of the walk found nothing: that network it is not, and files of
+ * other things are to be refused quickly. */
+static bool is_foreign(const fit *f, int compared) {
+    enum { FIRST = 16 };
+    return compared == FIRST && f->matched == 0 && f->reshaped.count == 0;
+}
+
 static void compare_graph(const tl_graph *graph, int features, const candidate_file *file, fit *f) {
     memset(file->used, 0, (size_t)file->weights->count * sizeof *file->used);
     const tl_naming *naming = f->variant->naming;
@@ -78,6 +85,11 @@ static void compare_graph(const tl_graph *graph, int features, const candidate_f
     int backbone_missing = 0, backbone_params = 0;
     for (int i = 0; i < graph->param_count; i++) {
         const tl_param *param = &graph->param[i];
+        if (is_foreign(f, i)) {
+            f->missing.count = graph->param_count;
+            f->extra.count = file->weights->count;
+            return;
+        }
         if (tl_name_translate(&walk, i, external))
             compare_param(graph, param, external, file, f);
         else
@@ -135,12 +147,20 @@ static tl_status try_fit(const candidate_file *file, fit *f) {
     return TL_OK;
 }
 
+/* Whether names are put together as they are in files of that layout. */
+static bool has_separator(const tl_weights *weights, tl_layout layout) {
+    for (int i = 0; i < weights->count; i++)
+        if (strchr(weights->item[i].name, layout == TL_LAYOUT_KERAS ? '/' : '.')) return true;
+    return false;
+}
+
 static tl_status find_best(const candidate_file *file, fit *best) {
     bool first = true;
     const tl_backbone *backbone = NULL;
     for (int i = 0; (backbone = tl_backbone_at(i)); i++)
         for (const tl_variant *variant = backbone->variant; variant->naming; variant++) {
             fit f = {.backbone = backbone, .variant = variant};
+            if (!has_separator(file->weights, variant->naming->layout)) continue;
             TL_TRY(try_fit(file, &f));
             if (first || misfits(&f) < misfits(best)) *best = f;
             first = false;
