@@ -46,6 +46,24 @@ static void round_trip(const tl_model *model, int height, int width) {
     remove_folder(folder);
 }
 
+/* Loaded from a file, a model leaves its weights there until they are asked for. */
+static void a_loaded_model_is_exported(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    tl_model *model = small_network(ctx, 24), *loaded = NULL;
+    char *folder = make_folder();
+    char path[4200];
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    assert_ok(tl_model_set_head(model, "gap", "", "softmax", 3, NULL, 5));
+    assert_ok(tl_model_save(model, path));
+    assert_ok(tl_model_load(ctx, path, &loaded));
+    round_trip(loaded, 24, 24);
+    remove_folder(folder);
+    tl_model_free(loaded);
+    tl_model_free(model);
+    tl_context_free(ctx);
+}
+
 static void a_fine_tuned_model_comes_back_with_its_classes(void **state) {
     (void)state;
     tl_context *ctx = make_context(2, NULL);
@@ -146,6 +164,7 @@ static void failures_leave_the_file(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_fine_tuned_model_comes_back_with_its_classes),
+        cmocka_unit_test(a_loaded_model_is_exported),
         cmocka_unit_test(every_operator_comes_back),
         cmocka_unit_test(every_operator_has_an_emitter),
         cmocka_unit_test(failures_leave_the_file),

@@ -241,10 +241,17 @@ static void release(tl_onnx_exporter *ex) {
     tl_pb_release(&ex->message);
 }
 
+/* Weights that are still in the file they came from: the constants point at their values. */
+static tl_status hold_weights(tl_graph *graph) {
+    for (int i = 0; i < graph->param_count; i++) TL_TRY(tl_graph_hold_param(graph, i));
+    return TL_OK;
+}
+
 tl_status tl_model_export_onnx(const tl_model *model, const char *path) {
     TL_CHECK(model && path, TL_INVALID_ARGUMENT, "tl_model_export_onnx: an argument is NULL");
     TL_CHECK(model->graph->node_count > 1, TL_INVALID_ARGUMENT,
              "tl_model_export_onnx: the model has no layers");
+    TL_TRY(hold_weights(model->graph));
     tl_onnx_exporter ex = {.ctx = model->ctx,
                            .graph = model->graph,
                            .nodes = {.ctx = model->ctx},
