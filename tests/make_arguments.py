@@ -18,6 +18,7 @@ DOUBLE = ["NAN", "INFINITY", "-1", "0", "1e308"]
 # Good values: by function and parameter, else by parameter, else by type.
 GOOD = {
     "tl_model_load name": "f->saved",
+    "tl_backbone_describe name": '"resnet18"',
     "tl_tensor_load_npy path": "f->npy",
     "tl_finetune options": "f->finetune_options",
     "tl_finetune_options_set key": '"lr"',

@@ -2,6 +2,8 @@
  * gradients and running statistics; see golden/make_backbones.py. */
 #include "support.h"
 
+#include <jansson.h>
+
 #include "model/model.h"
 
 #include "golden/backbones.h"
@@ -341,6 +343,23 @@ static void test_batch_counters_are_ignored(void **state) {
     tl_context_free(ctx);
 }
 
+static void test_auxiliary_classifiers_are_ignored(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    const tl_backbone *inception = tl_backbone_find("inception_v3");
+    file_options o = {.backbone = inception,
+                      .variant = inception->variant,
+                      .classes = 5,
+                      .gamma = 1,
+                      .add = "AuxLogits.fc.bias"};
+    weights_file file = make_file(ctx, &o);
+    tl_model *model = NULL;
+    assert_ok(tl_model_load_memory(ctx, file.bytes, file.size, &model));
+    tl_model_free(model);
+    free(file.bytes);
+    tl_context_free(ctx);
+}
+
 static void test_foreign_tensors_are_refused(void **state) {
     (void)state;
     tl_context *ctx = make_context(1, NULL);
@@ -562,6 +581,131 @@ static void test_layouts(void **state) {
     tl_context_free(ctx);
 }
 
+/* --- what is said about backbones
+ * ------------------------------------------------------------------- */
+
+/* "torchvision, timm: `torchvision`; keras: `keras-caffe`" */
+static void schemes_text(const json_t *schemes, char *text, size_t size) {
+    size_t used = 0;
+    for (size_t i = 0; i < json_array_size(schemes); i++) {
+        const json_t *item = json_array_get(schemes, i), *next = json_array_get(schemes, i + 1);
+        const json_t *preset = json_object_get(item, "preprocess");
+        bool last = !next || !json_equal(json_object_get(next, "preprocess"), preset);
+        const char *scheme = json_string_value(json_object_get(item, "scheme"));
+        used += (size_t)snprintf(text + used, size - used, "%s", scheme);
+        if (last)
+            used += (size_t)snprintf(text + used, size - used, ": `%s`%s",
+                                     json_string_value(preset), next ? "; " : "");
+        else
+            used += (size_t)snprintf(text + used, size - used, ", ");
+    }
+}
+
+static char *read_text(const char *path) {
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    char *text = calloc(1, 1 << 16);
+    assert_true(fread(text, 1, (1 << 16) - 1, file) < (1 << 16) - 1);
+    fclose(file);
+    return text;
+}
+
+static void test_the_table_of_backbones_is_right(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    char *page = read_text("docs/backbones.md"), row[512], schemes[256];
+    int rows = 0;
+    for (int i = 0; i < tl_backbone_count(); i++) {
+        char *text = NULL;
+        assert_ok(tl_backbone_describe(ctx, tl_backbone_name(i), &text));
+        json_t *json = json_loads(text, 0, NULL);
+        assert_non_null(json);
+        schemes_text(json_object_get(json, "schemes"), schemes, sizeof schemes);
+        snprintf(row, sizeof row, "\n| `%s` | %.1f M | %d | %s | %s |\n", tl_backbone_name(i),
+                 (double)json_integer_value(json_object_get(json, "parameters")) / 1e6,
+                 (int)json_integer_value(json_object_get(json, "input")), schemes,
+                 json_is_true(json_object_get(json, "fetch")) ? "`tl fetch`" : "your own");
+        if (!strstr(page, row)) fail_msg("docs/backbones.md lacks the row%s", row);
+        json_decref(json);
+        tl_string_free(ctx, text);
+    }
+    for (const char *p = page; (p = strstr(p, " M | ")); p++) rows++;
+    assert_int_equal(rows, tl_backbone_count());
+    for (int i = 0; i < tl_backbone_count(); i++)
+        for (const tl_variant *v = tl_backbone_at(i)->variant; v->naming; v++) {
+            tl_preprocess preprocess;
+            assert_ok(tl_preprocess_preset(v->preprocess, 224, 224, &preprocess));
+            snprintf(row, sizeof row, "\n| `%s` | ", v->preprocess);
+            if (!strstr(page, row)) fail_msg("docs/backbones.md says nothing of %s", v->preprocess);
+        }
+    char *text = NULL;
+    assert_fails(tl_backbone_describe(ctx, "resnet99", &text), TL_NOT_FOUND, "resnet101");
+    assert_null(text);
+    free(page);
+    tl_context_free(ctx);
+}
+
+/* Preprocessing follows from whose names the file has. */
+static void test_preprocessing_follows_the_scheme(void **state) {
+    (void)state;
+    static const struct {
+        const char *backbone, *scheme;
+        int width, resize;
+        bool bgr;
+        float mean;
+    } cases[] = {
+        {"mobilenet_v2", "torchvision", 224, 256, false, 0.485f * 255},
+        {"mobilenet_v2", "keras", 224, 0, false, 127.5f},
+        {"efficientnet_b2", "torchvision", 288, 288, false, 0.485f * 255},
+        {"efficientnet_b2", "keras", 260, 0, false, 0.485f * 255},
+        {"efficientnet_lite3", "timm", 300, 331, false, 127.5f},
+        {"resnet50", "keras", 224, 0, true, 103.939f},
+        {"inception_v3", "torchvision", 299, 342, false, 127.5f},
+    };
+    tl_context *ctx = make_context(2, NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const tl_backbone *backbone = tl_backbone_find(cases[i].backbone);
+        file_options options = {.backbone = backbone,
+                                .variant = find_variant(backbone, cases[i].scheme),
+                                .classes = 5,
+                                .gamma = 1};
+        weights_file file = make_file(ctx, &options);
+        tl_model *model = NULL;
+        assert_ok(tl_model_load_memory(ctx, file.bytes, file.size, &model));
+        assert_string_equal(model->backbone, cases[i].backbone);
+        assert_int_equal(model->preprocess.width, cases[i].width);
+        assert_int_equal(model->preprocess.resize, cases[i].resize);
+        assert_int_equal(model->preprocess.bgr, cases[i].bgr);
+        assert_true(model->preprocess.mean[0] == cases[i].mean);
+        tl_model_free(model);
+        free(file.bytes);
+    }
+    tl_context_free(ctx);
+}
+
+/* A file without its classifier is a network that waits for a head. */
+static void test_a_file_without_classifier_takes_a_head(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(2, NULL);
+    const tl_backbone *backbone = tl_backbone_find("mobilenet_v2");
+    file_options options = {.backbone = backbone, .variant = backbone->variant, .gamma = 0.8};
+    weights_file file = make_file(ctx, &options);
+    tl_model *model = NULL;
+    assert_ok(tl_model_load_memory(ctx, file.bytes, file.size, &model));
+    assert_int_equal(tl_model_class_count(model), 0);
+    assert_string_equal(tl_model_layer_name(model, tl_model_layer_count(model) - 1), "head_relu6");
+    assert_ok(tl_model_set_head(model, "gap", "", "softmax", 3, NULL, 1));
+    assert_int_equal(tl_model_class_count(model), 3);
+    unsigned char *pixels = calloc(1, 64 * 64 * 3);
+    float p[3];
+    assert_ok(tl_model_predict_rgb(model, pixels, 64, 64, 64 * 3, p));
+    assert_true(fabs((double)(p[0] + p[1] + p[2]) - 1) < 1e-5);
+    free(pixels);
+    tl_model_free(model);
+    free(file.bytes);
+    tl_context_free(ctx);
+}
+
 /* --- the published weights, where they were fetched
  * --------------------------------------------------- */
 
@@ -610,7 +754,11 @@ int main(void) {
         cmocka_unit_test(test_backbones_agree_with_keras),
         cmocka_unit_test(test_what_does_not_fit_is_listed),
         cmocka_unit_test(test_batch_counters_are_ignored),
+        cmocka_unit_test(test_auxiliary_classifiers_are_ignored),
         cmocka_unit_test(test_foreign_tensors_are_refused),
+        cmocka_unit_test(test_the_table_of_backbones_is_right),
+        cmocka_unit_test(test_preprocessing_follows_the_scheme),
+        cmocka_unit_test(test_a_file_without_classifier_takes_a_head),
         cmocka_unit_test(test_published_lite0),
         cmocka_unit_test(test_published_lite1),
         cmocka_unit_test(test_published_lite2),

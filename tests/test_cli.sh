@@ -279,7 +279,8 @@ test_backbones() {
     expect_status 0 "$tl" backbones
     expect_output efficientnet_lite0
     expect_status 0 "$tl" backbones --json
-    expect_json backbones '"resnet50" in d["backbones"]'
+    expect_json "backbones networks" '"resnet50" in d["backbones"]'
+    expect_json "backbones networks" '[n["parameters"] for n in d["networks"] if n["name"] == "resnet50"] == [25557032]'
 }
 
 test_fetch_refuses_unknown_names() {

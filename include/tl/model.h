@@ -67,12 +67,18 @@ TL_API tl_status tl_model_verify(const tl_model *model, double *max_error);
 /* Number of known backbones, and their names ("resnet50"); NULL when out of range. */
 TL_API int tl_backbone_count(void);
 TL_API const char *tl_backbone_name(int index);
+/* A backbone as a JSON object: "name"; "parameters", those that are trained; "input", pixels a
+ * side; "schemes", a list of {"scheme", "preprocess", "input"}: whose weights files it can be made
+ * from, and which preset they want; "weights", the file in the weights folder, or null; and
+ * "fetch", whether `tl fetch` can get one. The caller frees the text with tl_string_free(). Errors:
+ * NOT_FOUND (lists the names), NO_MEMORY. */
+TL_API tl_status tl_backbone_describe(tl_context *ctx, const char *name, char **json);
 
 /* Replaces a model's preprocessing by a preset's: "efficientnet-lite", "torchvision",
- * "torchvision-bicubic" (EfficientNets, timm), "torchvision-inception", "keras-caffe", "keras-tf",
- * "keras-torch" (docs/backbones.md), with the model's own input size. Models of ONNX files need it
- * before they see pictures, which is INVALID_ARGUMENT until then; tl_model_run() needs none.
- * Errors: NOT_FOUND (lists the presets). */
+ * "torchvision-bicubic", "torchvision-inception", "torchvision-inception-bicubic", "keras-caffe",
+ * "keras-tf", "keras-torch" (docs/backbones.md), with the model's own input size. Models of ONNX
+ * files need it before they see pictures, which is INVALID_ARGUMENT until then; tl_model_run()
+ * needs none. Errors: NOT_FOUND (lists the presets). */
 TL_API tl_status tl_model_set_preprocess(tl_model *model, const char *preset);
 
 /* --- prediction ------------------------------------------------------------------------------ */

@@ -56,8 +56,8 @@ typedef struct tl_preprocess {
 
 /* The presets' names, for messages. */
 #define TL_PREPROCESS_PRESETS                                                                      \
-    "torchvision, torchvision-bicubic, torchvision-inception, efficientnet-lite, keras-caffe, "    \
-    "keras-tf, keras-torch"
+    "torchvision, torchvision-bicubic, torchvision-inception, torchvision-inception-bicubic, "     \
+    "efficientnet-lite, keras-caffe, keras-tf, keras-torch"
 /* A preset by name for a given input size; NOT_FOUND lists the names. */
 tl_status tl_preprocess_preset(const char *name, int width, int height, tl_preprocess *out);
 /* Geometry only: `in` to a picture of width x height. Creates *out. */

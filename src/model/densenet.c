@@ -67,7 +67,7 @@ static tl_status build_densenet(tl_graph *graph, const void *settings, int class
 
 /* The published files are older than torchvision's present names. */
 static const tl_naming published = {
-    .scheme = "torchvision",
+    .scheme = "torchvision-2017",
     .layout = TL_LAYOUT_PYTORCH,
     .nodes =
         (const tl_name_rule[]){

@@ -61,27 +61,26 @@ static tl_status build_lite(tl_graph *graph, const void *settings, int classes, 
 
 /* timm's names are those of its tf_efficientnet_lite*. (Its efficientnet_lite0 without tf_ has the
  * same but other padding; no file tells which it is.) */
-#define VARIANT(scheme, w, d)                                                                      \
-    {                                                                                              \
-        .naming = (scheme), .preprocess = "efficientnet-lite", .config = &(const lite_config) {    \
-            .width = (w), .depth = (d)                                                             \
-        }                                                                                          \
-    }
-#define LITE(number, size, file, w, d)                                                             \
+#define FORM(w, d) (&(const lite_config){(w), (d)})
+#define LITE(number, size, file, w, d, ...)                                                        \
     {                                                                                              \
         .name = "efficientnet_lite" #number, .input_size = (size), .classes = 1000,                \
         .weights = (file), .build = build_lite, .variant = (const tl_variant[]) {                  \
-            VARIANT(&tl_naming_lukemelas, w, d), VARIANT(&tl_naming_timm_mobile, w, d), {          \
+            {&tl_naming_lukemelas, "efficientnet-lite", 0, FORM(w, d), 0},                         \
+                {&tl_naming_timm_mobile, __VA_ARGS__}, {                                           \
                 0                                                                                  \
             }                                                                                      \
         }                                                                                          \
     }
+/* What timm measured with. */
+#define CUBIC "torchvision-inception-bicubic"
+#define LINEAR "torchvision-inception"
 
 const tl_backbone tl_efficientnet_lite_backbones[] = {
-    LITE(0, 224, "efficientnet-lite0-57934424.pth", 1.0, 1.0),
-    LITE(1, 240, "efficientnet-lite1-77cc7160.pth", 1.0, 1.1),
-    LITE(2, 260, "efficientnet-lite2-9656183e.pth", 1.1, 1.2),
-    LITE(3, 280, NULL, 1.2, 1.4),
-    LITE(4, 300, NULL, 1.4, 1.8),
+    LITE(0, 224, "efficientnet-lite0-57934424.pth", 1.0, 1.0, CUBIC, 256, FORM(1.0, 1.0), 224),
+    LITE(1, 240, "efficientnet-lite1-77cc7160.pth", 1.0, 1.1, CUBIC, 272, FORM(1.0, 1.1), 240),
+    LITE(2, 260, "efficientnet-lite2-9656183e.pth", 1.1, 1.2, CUBIC, 292, FORM(1.1, 1.2), 260),
+    LITE(3, 280, NULL, 1.2, 1.4, LINEAR, 331, FORM(1.2, 1.4), 300),
+    LITE(4, 300, NULL, 1.4, 1.8, LINEAR, 413, FORM(1.4, 1.8), 380),
     {.name = NULL},
 };

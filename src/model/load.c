@@ -43,31 +43,57 @@ static tl_status weights_folder(tl_context *ctx, char **out) {
     return *out ? TL_OK : TL_NO_MEMORY;
 }
 
-static tl_status load_from_folder(tl_context *ctx, const char *folder, const char *file,
-                                  const char *suffix, tl_model **out) {
+/* A backbone's file may have the name under which it is published, or the backbone's own. */
+static const char *const suffixes[] = {".safetensors", ".pth", ".keras", ".h5", ".onnx"};
+enum { SUFFIXES = sizeof suffixes / sizeof suffixes[0] };
+
+static tl_status open_in_folder(tl_context *ctx, const char *folder, const char *file,
+                                const char *suffix, tl_source *out) {
     char *path = tl_format(ctx, "%s/%s%s", folder, file, suffix);
     TL_CHECK_MEMORY(path);
-    tl_status status = load_file(ctx, path, out);
+    tl_status status = tl_source_open(ctx, path, out);
     tl_free(ctx, path);
     return status;
 }
 
-/* A backbone's file may have the name under which it is published, or the backbone's own. */
+static tl_status open_weights(tl_context *ctx, const char *folder, const tl_backbone *backbone,
+                              tl_source *out) {
+    tl_status status = TL_NOT_FOUND;
+    if (backbone->weights) status = open_in_folder(ctx, folder, backbone->weights, "", out);
+    for (int i = 0; i < SUFFIXES && status == TL_NOT_FOUND; i++)
+        status = open_in_folder(ctx, folder, backbone->name, suffixes[i], out);
+    return status;
+}
+
+static tl_status fail_not_found(const char *folder, const tl_backbone *backbone) {
+    if (backbone->weights)
+        return tl_fail(TL_NOT_FOUND, "%s: no weights in %s; `tl fetch %s` gets them",
+                       backbone->name, folder, backbone->name);
+    return tl_fail(TL_NOT_FOUND,
+                   "%s: no %s.safetensors, .pth, .keras, .h5 or .onnx in %s, and no package is "
+                   "known that `tl fetch` could take it from; give a weights file's path instead",
+                   backbone->name, backbone->name, folder);
+}
+
 static tl_status find_in_folder(tl_context *ctx, const char *folder, const tl_backbone *backbone,
                                 tl_model **out) {
-    tl_status status = TL_NOT_FOUND;
-    if (backbone->weights) status = load_from_folder(ctx, folder, backbone->weights, "", out);
-    if (status == TL_NOT_FOUND)
-        status = load_from_folder(ctx, folder, backbone->name, ".safetensors", out);
-    if (status == TL_NOT_FOUND) status = load_from_folder(ctx, folder, backbone->name, ".pth", out);
-    if (status != TL_NOT_FOUND) return status;
-    if (backbone->weights)
-        return tl_fail(status, "%s: no weights in %s; `tl fetch %s` gets them", backbone->name,
-                       folder, backbone->name);
-    return tl_fail(status,
-                   "%s: no %s.safetensors or %s.pth in %s, and no package is known that `tl fetch` "
-                   "could take it from; give a weights file's path instead",
-                   backbone->name, backbone->name, backbone->name, folder);
+    tl_source source;
+    tl_status status = open_weights(ctx, folder, backbone, &source);
+    if (status == TL_NOT_FOUND) return fail_not_found(folder, backbone);
+    return status == TL_OK ? load_source(ctx, &source, out) : status;
+}
+
+tl_status tl_backbone_weights_path(tl_context *ctx, const tl_backbone *backbone, char **out) {
+    char *folder = NULL;
+    tl_source source;
+    *out = NULL;
+    TL_TRY(weights_folder(ctx, &folder));
+    tl_status status = open_weights(ctx, folder, backbone, &source);
+    tl_free(ctx, folder);
+    if (status != TL_OK) return status;
+    *out = tl_strdup(ctx, source.name);
+    tl_source_close(&source);
+    return *out ? TL_OK : TL_NO_MEMORY;
 }
 
 static tl_status load_backbone(tl_context *ctx, const tl_backbone *backbone, tl_model **out) {

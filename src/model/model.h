@@ -242,6 +242,10 @@ tl_status tl_backbone_build(tl_context *ctx, const tl_backbone *backbone, const 
 tl_status tl_backbone_wrap(const tl_backbone *backbone, const tl_variant *variant, tl_graph *graph,
                            int features, tl_model **out);
 
+/* The backbone's file in the weights folder (load.c), for tl_free(). Errors: NOT_FOUND, PERMISSION,
+ * IO, NO_MEMORY. */
+tl_status tl_backbone_weights_path(tl_context *ctx, const tl_backbone *backbone, char **out);
+
 /* Recognises which backbone and scheme a weights file is for, builds it and fills it
  * (recognize.c). Errors: UNSUPPORTED, listing for the closest match the tensors that are missing,
  * left over or of another shape; CORRUPT (a value is not finite), LIMIT, NO_MEMORY, reading's. */
