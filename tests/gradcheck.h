@@ -110,7 +110,7 @@ static inline void run_create(op_run *run, tl_context *ctx, const gradcheck_case
     fill_values(VALUES_ANY, run->grad_out, run->out_size, &state);
     for (int i = 0; i < test->input_count; i++) {
         run->in_size[i] = tl_shape_count(&test->in[i]);
-        run->in[i] = (tl_view){run_floats(run, run->in_size[i]), test->in[i]};
+        run->in[i] = (tl_view){.data = run_floats(run, run->in_size[i]), .shape = test->in[i]};
         run->grad_in[i] = run_floats(run, run->in_size[i]);
         fill_values(test->values, run->in[i].data, run->in_size[i], &state);
     }
@@ -173,6 +173,8 @@ static inline void run_backward(op_run *run, float *const *grad_in, const bool *
     tl_op_call call = run->call;
     tl_view in[GRADCHECK_INPUTS];
     memcpy(in, run->in, sizeof in);
+    void *gradients[GRADCHECK_INPUTS];
+    for (int i = 0; i < call.input_count; i++) gradients[i] = grad_in[i];
     bool trains = call.training;
     for (int i = 0; i < call.param_count; i++) trains = trains || grad_param[i];
     bool keeps =
@@ -185,7 +187,7 @@ static inline void run_backward(op_run *run, float *const *grad_in, const bool *
     call.work = run->work_backward;
     call.backward_follows = true;
     call.grad_out = run->grad_out;
-    call.grad_in = grad_in;
+    call.grad_in = gradients;
     call.grad_add = grad_add;
     call.grad_param = grad_param;
     run->op->backward(&call);
@@ -359,8 +361,8 @@ static inline void check_affine(op_run *run, const char *label) {
     float *scale = run_floats(run, c), *shift = run_floats(run, c);
     float *expected = run_floats(run, run->out_size);
     run->op->affine(&run->call, scale, shift);
-    for (int64_t i = 0; i < run->out_size; i++)
-        expected[i] = run->in[0].data[i] * scale[i % c] + shift[i % c];
+    const float *x = run->in[0].data;
+    for (int64_t i = 0; i < run->out_size; i++) expected[i] = x[i] * scale[i % c] + shift[i % c];
     run_forward(run, NULL, NULL, false);
     expect_near(label, "output", run->out, expected, run->out_size);
     tl_free(run->ctx, scale);

@@ -256,7 +256,8 @@ static float golden_slope(int64_t i) {
 }
 
 static void set_golden_inputs(op_run *run) {
-    for (int64_t i = 0; i < run->in_size[0]; i++) run->in[0].data[i] = golden_value(i);
+    float *in = run->in[0].data;
+    for (int64_t i = 0; i < run->in_size[0]; i++) in[i] = golden_value(i);
     for (int64_t i = 0; i < run->out_size; i++) run->grad_out[i] = golden_slope(i);
     for (int64_t i = 0; run->shapes.param_count && i < run->param_size[0]; i++) {
         run->param[0][i] = golden_value(i) / 8 + 1;
@@ -336,7 +337,7 @@ static void not_a_number_comes_through(void **state) {
             if (strcmp(ops[i][0], "softmax") == 0) test.in[0] = (tl_shape)NC(1, 4);
             op_run run;
             run_create(&run, ctx, &test);
-            run.in[0].data[place] = NAN;
+            ((float *)run.in[0].data)[place] = NAN;
             run_forward(&run, NULL, NULL, false);
             bool found = false;
             for (int64_t k = 0; k < run.out_size; k++) found = found || isnan(run.out[k]);

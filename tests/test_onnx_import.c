@@ -152,7 +152,7 @@ static double logit_after_step(tl_model *model, const tl_tensor *x, float rate) 
     assert_ok(tl_plan_create(graph, &options, &plan));
     assert_ok(tl_plan_forward(plan, tl_tensor_const_data(x), PICTURES, 0, true));
     for (int i = 0; i < PICTURES; i++) {
-        logit += (double)tl_plan_output(plan).data[3 * i];
+        logit += (double)((const float *)tl_plan_output(plan).data)[3 * i];
         grad[3 * i] = 1;
     }
     assert_ok(tl_plan_backward(plan, grad));

@@ -13,9 +13,10 @@ typedef struct loss_probe {
 static double loss_of(const loss_probe *probe) {
     assert_ok(tl_plan_forward(probe->plan, probe->input, probe->batch, 3, true));
     tl_view view = tl_plan_output(probe->plan);
+    const float *output = view.data;
     double loss = 0;
     for (int64_t i = 0; i < tl_shape_count(&view.shape); i++) {
-        loss += (double)view.data[i] * (double)probe->weights[i];
+        loss += (double)output[i] * (double)probe->weights[i];
     }
     return loss;
 }

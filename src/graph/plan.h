@@ -122,7 +122,7 @@ struct tl_plan {
     /* The call being made; room for the node with the most inputs. */
     int most_inputs;
     tl_view *in;
-    float **grad_in;
+    void **grad_in;
     bool *grad_add;
     float *param[TL_MAX_PARAMS];
     float *grad_param[TL_MAX_PARAMS];

@@ -5,9 +5,10 @@
 
 typedef struct act_job {
     const struct tl_kernels *kernels;
-    const float *from;     /* forward: x; backward: what the slope is taken from */
-    const float *grad_out; /* backward */
-    float *to;
+    const void *from;     /* forward: x; backward: what the slope is taken from */
+    const void *grad_out; /* backward */
+    void *to;
+    size_t size;
     int64_t n;
     tl_act act;
     bool add;
@@ -24,13 +25,15 @@ static tl_status infer_same(const void *attr, int input_count, const tl_shape *i
 static void forward_task(void *arg, int64_t begin, int64_t end) {
     const act_job *job = arg;
     int64_t count, first = tl_chunk_at(job->n, begin, end, &count);
-    job->kernels->act_forward(job->act, job->from + first, job->to + first, count);
+    job->kernels->act_forward(job->act, tl_from_at(job->from, job->size, first),
+                              tl_to_at(job->to, job->size, first), count);
 }
 
 static void forward(const tl_op_call *call, tl_act act) {
-    act_job job = {.kernels = tl_context_kernels(call->ctx),
+    act_job job = {.kernels = tl_call_kernels(call),
                    .from = call->in[0].data,
                    .to = call->out.data,
+                   .size = tl_call_size(call),
                    .n = tl_shape_count(&call->out.shape),
                    .act = act};
     tl_parallel_chunks(call->ctx, job.n, forward_task, &job);
@@ -39,16 +42,18 @@ static void forward(const tl_op_call *call, tl_act act) {
 static void backward_task(void *arg, int64_t begin, int64_t end) {
     const act_job *job = arg;
     int64_t count, first = tl_chunk_at(job->n, begin, end, &count);
-    job->kernels->act_backward(job->act, job->from + first, job->grad_out + first, job->add,
-                               job->to + first, count);
+    job->kernels->act_backward(job->act, tl_from_at(job->from, job->size, first),
+                               tl_from_at(job->grad_out, job->size, first), job->add,
+                               tl_to_at(job->to, job->size, first), count);
 }
 
-static void backward(const tl_op_call *call, tl_act act, const float *from) {
+static void backward(const tl_op_call *call, tl_act act, const void *from) {
     if (!call->grad_in[0]) return;
-    act_job job = {.kernels = tl_context_kernels(call->ctx),
+    act_job job = {.kernels = tl_call_kernels(call),
                    .from = from,
                    .grad_out = call->grad_out,
                    .to = call->grad_in[0],
+                   .size = tl_call_size(call),
                    .n = tl_shape_count(&call->out.shape),
                    .act = act,
                    .add = call->grad_add[0]};

@@ -6,7 +6,8 @@ typedef struct add_job {
     const struct tl_kernels *kernels;
     const tl_view *in;
     int input_count;
-    float *out;
+    void *out;
+    size_t size;
     int64_t n;
 } add_job;
 
@@ -26,17 +27,20 @@ static tl_status infer(const void *attr, int input_count, const tl_shape *in, tl
 static void forward_task(void *arg, int64_t begin, int64_t end) {
     const add_job *job = arg;
     int64_t count, first = tl_chunk_at(job->n, begin, end, &count);
-    float *out = job->out + first;
-    job->kernels->add(job->in[0].data + first, job->in[1].data + first, out, count);
-    for (int i = 2; i < job->input_count; i++)
-        job->kernels->add(out, job->in[i].data + first, out, count);
+    void *out = tl_to_at(job->out, job->size, first);
+    const void *sum = tl_from_at(job->in[0].data, job->size, first);
+    for (int i = 1; i < job->input_count; i++) {
+        job->kernels->add(sum, tl_from_at(job->in[i].data, job->size, first), out, count);
+        sum = out;
+    }
 }
 
 static void forward(const tl_op_call *call) {
-    add_job job = {.kernels = tl_context_kernels(call->ctx),
+    add_job job = {.kernels = tl_call_kernels(call),
                    .in = call->in,
                    .input_count = call->input_count,
                    .out = call->out.data,
+                   .size = tl_call_size(call),
                    .n = tl_shape_count(&call->out.shape)};
     tl_parallel_chunks(call->ctx, job.n, forward_task, &job);
 }
@@ -47,7 +51,7 @@ static void backward(const tl_op_call *call) {
     int64_t n = tl_shape_count(&call->out.shape);
     for (int i = 0; i < call->input_count; i++)
         if (call->grad_in[i])
-            tl_pass_gradient(call->ctx, call->grad_out, call->grad_add[i], call->grad_in[i], n);
+            tl_pass_gradient(call, call->grad_out, call->grad_add[i], call->grad_in[i], n);
 }
 
 const tl_op tl_op_add = {.name = "add",

@@ -1,4 +1,5 @@
 /* Average over windows. */
+#include "layer/loop.h"
 #include "layer/ops.h"
 #include "layer/pool.h"
 
@@ -25,8 +26,8 @@ static float weight_of(const tl_pool_run *run) {
 
 static void forward_run(tl_pool_run *run) {
     run->row.weight = weight_of(run);
-    run->kernels->avg_pool(&run->row, run->call->in[0].data + run->in,
-                           run->call->out.data + run->out);
+    run->kernels->avg_pool(&run->row, tl_from_at(run->call->in[0].data, run->size, run->in),
+                           tl_to_at(run->call->out.data, run->size, run->out));
 }
 
 static void forward(const tl_op_call *call) {
@@ -35,8 +36,8 @@ static void forward(const tl_op_call *call) {
 
 static void backward_run(tl_pool_run *run) {
     run->row.weight = weight_of(run);
-    run->kernels->avg_pool_backward(&run->row, run->call->grad_out + run->out,
-                                    run->call->grad_in[0] + run->in);
+    run->kernels->avg_pool_backward(&run->row, tl_from_at(run->call->grad_out, run->size, run->out),
+                                    tl_to_at(run->call->grad_in[0], run->size, run->in));
 }
 
 static void backward(const tl_op_call *call) {

@@ -98,8 +98,9 @@ static float *coefficients_of(const tl_op_call *call) {
 
 typedef struct batch_norm_job {
     const struct tl_kernels *kernels;
-    const float *x, *grad_out;
-    float *y, *grad_in;
+    const void *x, *grad_out;
+    void *y, *grad_in;
+    size_t size;
     const float *center;        /* [C] */
     const float *a, *b, *shift; /* [C] */
     double *sums;
@@ -110,7 +111,8 @@ typedef struct batch_norm_job {
 
 static batch_norm_job make_job(const tl_op_call *call) {
     int64_t rows = tl_shape_rows(&call->out.shape), channels = tl_shape_channels(&call->out.shape);
-    return (batch_norm_job){.kernels = tl_context_kernels(call->ctx),
+    return (batch_norm_job){.kernels = tl_call_kernels(call),
+                            .size = tl_call_size(call),
                             .x = call->in[0].data,
                             .y = call->out.data,
                             .sums = sums_of(call),
@@ -122,12 +124,13 @@ static batch_norm_job make_job(const tl_op_call *call) {
 static void scale_shift_task(void *arg, int64_t begin, int64_t end) {
     const batch_norm_job *job = arg;
     int64_t first, rows = tl_part_rows(&job->parts, job->rows, begin, end, &first);
-    job->kernels->scale_shift(job->x + first * job->channels, job->a, job->shift, TL_ACT_NONE,
-                              job->y + first * job->channels, rows, job->channels);
+    job->kernels->scale_shift(
+        tl_from_at(job->x, job->size, first * job->channels), job->a, job->shift, TL_ACT_NONE,
+        tl_to_at(job->y, job->size, first * job->channels), rows, job->channels);
 }
 
-static void total_sums(tl_context *ctx, const batch_norm_job *job) {
-    tl_row_sums(ctx, job->x, job->grad_out, job->center, job->rows, job->channels, job->sums);
+static void total_sums(const tl_op_call *call, const batch_norm_job *job) {
+    tl_row_sums(call, job->x, job->grad_out, job->center, job->rows, job->channels, job->sums);
 }
 
 /* --- forward
@@ -180,7 +183,7 @@ static void forward(const tl_op_call *call) {
     batch_norm_job job = make_job(call);
     float *scale = coefficients_of(call), *shift = scale + job.channels;
     if (call->training) {
-        total_sums(call->ctx, &job);
+        total_sums(call, &job);
         use_batch_statistics(call, &job, scale, shift);
     } else {
         affine(call, scale, shift);
@@ -197,8 +200,9 @@ static void affine3_task(void *arg, int64_t begin, int64_t end) {
     const batch_norm_job *job = arg;
     int64_t c = job->channels;
     int64_t first, rows = tl_part_rows(&job->parts, job->rows, begin, end, &first);
-    job->kernels->affine3(job->grad_out + first * c, job->x + first * c, job->a, job->b, job->shift,
-                          job->add, job->grad_in + first * c, rows, c);
+    job->kernels->affine3(tl_from_at(job->grad_out, job->size, first * c),
+                          tl_from_at(job->x, job->size, first * c), job->a, job->b, job->shift,
+                          job->add, tl_to_at(job->grad_in, job->size, first * c), rows, c);
 }
 
 /* The same where b and shift are 0: x need not be read. */
@@ -206,8 +210,8 @@ static void scale_gradient_task(void *arg, int64_t begin, int64_t end) {
     const batch_norm_job *job = arg;
     int64_t c = job->channels;
     int64_t first, rows = tl_part_rows(&job->parts, job->rows, begin, end, &first);
-    job->kernels->scale_shift(job->grad_out + first * c, job->a, job->shift, TL_ACT_NONE,
-                              job->grad_in + first * c, rows, c);
+    job->kernels->scale_shift(tl_from_at(job->grad_out, job->size, first * c), job->a, job->shift,
+                              TL_ACT_NONE, tl_to_at(job->grad_in, job->size, first * c), rows, c);
 }
 
 /* With u = (x - mean) / deviation and g = gamma / deviation:
@@ -267,7 +271,7 @@ static void backward(const tl_op_call *call) {
     use_forward_statistics(call, &job, inverse);
     batch_norm_params gradient = params_of(call->attr, call->grad_param);
     bool param_wanted = gradient.gamma || gradient.beta;
-    if (param_wanted || (call->training && call->grad_in[0])) total_sums(call->ctx, &job);
+    if (param_wanted || (call->training && call->grad_in[0])) total_sums(call, &job);
     if (param_wanted) add_param_gradients(&job, &gradient, inverse);
     if (!call->grad_in[0]) return;
     backward_coefficients(call, &job, inverse, a, b, shift);

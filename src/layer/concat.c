@@ -25,8 +25,9 @@ static tl_status infer(const void *attr, int input_count, const tl_shape *in, tl
 /* Rows of one input that go to, or come from, a slice of the output's channels. */
 typedef struct concat_job {
     const struct tl_kernels *kernels;
-    const float *from;
-    float *to;
+    const void *from;
+    void *to;
+    size_t size;
     int64_t from_stride, to_stride, channels;
     bool add;
 } concat_job;
@@ -34,21 +35,23 @@ typedef struct concat_job {
 static void copy_task(void *arg, int64_t begin, int64_t end) {
     const concat_job *job = arg;
     for (int64_t row = begin; row < end; row++) {
-        const float *from = job->from + row * job->from_stride;
-        float *to = job->to + row * job->to_stride;
+        const void *from = tl_from_at(job->from, job->size, row * job->from_stride);
+        void *to = tl_to_at(job->to, job->size, row * job->to_stride);
         if (job->add)
             job->kernels->add(to, from, to, job->channels);
         else
-            memcpy(to, from, (size_t)job->channels * sizeof(float));
+            memcpy(to, from, (size_t)job->channels * job->size);
     }
 }
 
 static void forward(const tl_op_call *call) {
     int64_t offset = 0, total = tl_shape_channels(&call->out.shape);
+    size_t size = tl_call_size(call);
     for (int i = 0; i < call->input_count; i++) {
         int64_t channels = tl_shape_channels(&call->in[i].shape);
         concat_job job = {.from = call->in[i].data,
-                          .to = call->out.data + offset,
+                          .to = tl_to_at(call->out.data, size, offset),
+                          .size = size,
                           .from_stride = channels,
                           .to_stride = total,
                           .channels = channels};
@@ -59,11 +62,13 @@ static void forward(const tl_op_call *call) {
 
 static void backward(const tl_op_call *call) {
     int64_t offset = 0, total = tl_shape_channels(&call->out.shape);
+    size_t size = tl_call_size(call);
     for (int i = 0; i < call->input_count; i++) {
         int64_t channels = tl_shape_channels(&call->in[i].shape);
-        concat_job job = {.kernels = tl_context_kernels(call->ctx),
-                          .from = call->grad_out + offset,
+        concat_job job = {.kernels = tl_call_kernels(call),
+                          .from = tl_from_at(call->grad_out, size, offset),
                           .to = call->grad_in[i],
+                          .size = size,
                           .from_stride = total,
                           .to_stride = channels,
                           .channels = channels,

@@ -80,7 +80,7 @@ static void forward(const tl_op_call *call) {
     const dropout_attr *attr = call->attr;
     int64_t n = tl_shape_count(&call->out.shape);
     if (!call->training) {
-        tl_copy_floats(call->ctx, call->in[0].data, call->out.data, n);
+        tl_copy_elements(call, call->in[0].data, call->out.data, n);
         return;
     }
     dropout_job job = {.from = call->in[0].data,
@@ -103,7 +103,7 @@ static void backward(const tl_op_call *call) {
     const dropout_attr *attr = call->attr;
     int64_t n = tl_shape_count(&call->out.shape);
     if (!call->training) {
-        tl_pass_gradient(call->ctx, call->grad_out, call->grad_add[0], call->grad_in[0], n);
+        tl_pass_gradient(call, call->grad_out, call->grad_add[0], call->grad_in[0], n);
         return;
     }
     dropout_job job = {.from = call->grad_out,

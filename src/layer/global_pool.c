@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "layer/loop.h"
 #include "layer/ops.h"
 
 enum { BLOCK = 64 }; /* channels at a time */
@@ -54,10 +55,10 @@ static void avg_forward_task(void *arg, int64_t begin, int64_t end) {
     const global_job *job = arg;
     for (int64_t index = begin; index < end; index++) {
         global_block block = block_at(job, index);
-        const float *x = job->call->in[0].data + block.in;
+        const void *x = tl_from_at(job->call->in[0].data, tl_call_size(job->call), block.in);
         double sum[BLOCK] = {0};
         job->kernels->row_sums(x, job->channels, sum, job->pixels, block.count);
-        float *y = job->call->out.data + block.out;
+        float *y = (float *)job->call->out.data + block.out;
         for (int64_t i = 0; i < block.count; i++) y[i] = (float)(sum[i] / (double)job->pixels);
     }
 }
@@ -68,8 +69,8 @@ static void avg_backward_task(void *arg, int64_t begin, int64_t end) {
     bool add = job->call->grad_add[0];
     for (int64_t index = begin; index < end; index++) {
         global_block block = block_at(job, index);
-        const float *dy = job->call->grad_out + block.out;
-        float *dx = job->call->grad_in[0] + block.in;
+        const float *dy = (const float *)job->call->grad_out + block.out;
+        float *dx = (float *)job->call->grad_in[0] + block.in;
         float share[BLOCK];
         for (int64_t i = 0; i < block.count; i++) share[i] = dy[i] * weight;
         for (int64_t p = 0; p < job->pixels; p++, dx += job->channels) {
@@ -117,7 +118,7 @@ static void max_forward_task(void *arg, int64_t begin, int64_t end) {
     const global_job *job = arg;
     for (int64_t index = begin; index < end; index++) {
         global_block block = block_at(job, index);
-        const float *x = job->call->in[0].data + block.in;
+        const float *x = (const float *)job->call->in[0].data + block.in;
         float best[BLOCK];
         int32_t winner[BLOCK] = {0};
         memcpy(best, x, (size_t)block.count * sizeof(float));
@@ -127,7 +128,7 @@ static void max_forward_task(void *arg, int64_t begin, int64_t end) {
                 best[i] = wins ? x[i] : best[i];
                 winner[i] = wins ? p : winner[i];
             }
-        memcpy(job->call->out.data + block.out, best, (size_t)block.count * sizeof(float));
+        memcpy((float *)job->call->out.data + block.out, best, (size_t)block.count * sizeof(float));
         if (job->call->backward_follows)
             memcpy((int32_t *)job->call->saved + block.out, winner,
                    (size_t)block.count * sizeof(int32_t));
@@ -138,9 +139,9 @@ static void max_backward_task(void *arg, int64_t begin, int64_t end) {
     const global_job *job = arg;
     for (int64_t index = begin; index < end; index++) {
         global_block block = block_at(job, index);
-        const float *dy = job->call->grad_out + block.out;
+        const float *dy = (const float *)job->call->grad_out + block.out;
         const int32_t *winner = (const int32_t *)job->call->saved + block.out;
-        float *dx = job->call->grad_in[0] + block.in;
+        float *dx = (float *)job->call->grad_in[0] + block.in;
         if (!job->call->grad_add[0])
             for (int64_t p = 0; p < job->pixels; p++)
                 memset(dx + p * job->channels, 0, (size_t)block.count * sizeof(float));

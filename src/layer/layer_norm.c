@@ -77,8 +77,8 @@ static void forward_task(void *arg, int64_t begin, int64_t end) {
     int64_t c = job->channels, first;
     int64_t rows = tl_part_rows(&job->parts, job->rows, begin, end, &first);
     for (int64_t row = first; row < first + rows; row++) {
-        const float *x = call->in[0].data + row * c;
-        float *y = call->out.data + row * c;
+        const float *x = (const float *)call->in[0].data + row * c;
+        float *y = (float *)call->out.data + row * c;
         row_statistics s = measure(x, c, attr->epsilon);
         if (call->backward_follows) memcpy((row_statistics *)call->saved + row, &s, sizeof s);
         for (int64_t i = 0; i < c; i++) y[i] = (x[i] - s.mean) * s.inverse * gamma[i] + beta[i];
@@ -104,7 +104,8 @@ static void param_task(void *arg, int64_t begin, int64_t end) {
         int64_t first, rows = tl_part_rows(&job->parts, job->rows, part, part + 1, &first);
         memset(beta, 0, 2 * (size_t)c * sizeof *beta);
         for (int64_t row = first; row < first + rows; row++) {
-            const float *x = call->in[0].data + row * c, *dy = call->grad_out + row * c;
+            const float *x = (const float *)call->in[0].data + row * c,
+                        *dy = (const float *)call->grad_out + row * c;
             row_statistics s = ((const row_statistics *)call->saved)[row];
             for (int64_t i = 0; i < c; i++) {
                 beta[i] += (double)dy[i];
@@ -130,9 +131,10 @@ static void add_param_gradients(const layer_norm_job *job) {
 }
 
 static void backward_row(const tl_op_call *call, int64_t row, int64_t c) {
-    const float *x = call->in[0].data + row * c, *dy = call->grad_out + row * c;
+    const float *x = (const float *)call->in[0].data + row * c,
+                *dy = (const float *)call->grad_out + row * c;
     const float *gamma = call->param[0];
-    float *dx = call->grad_in[0] + row * c;
+    float *dx = (float *)call->grad_in[0] + row * c;
     row_statistics s = ((const row_statistics *)call->saved)[row];
     double sum = 0, dot = 0;
     for (int64_t i = 0; i < c; i++) {

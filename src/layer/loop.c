@@ -12,10 +12,27 @@ int64_t tl_chunk_at(int64_t n, int64_t begin, int64_t end, int64_t *count) {
     return first;
 }
 
+const struct tl_kernels *tl_call_kernels(const tl_op_call *call) {
+    return tl_context_kernels(call->ctx);
+}
+
+size_t tl_call_size(const tl_op_call *call) {
+    return tl_dtype_size(call->in[0].dtype);
+}
+
+const void *tl_from_at(const void *data, size_t size, int64_t index) {
+    return (const char *)data + (size_t)index * size;
+}
+
+void *tl_to_at(void *data, size_t size, int64_t index) {
+    return (char *)data + (size_t)index * size;
+}
+
 typedef struct transfer {
     const struct tl_kernels *kernels;
-    const float *from;
-    float *to;
+    const void *from;
+    void *to;
+    size_t size;
     int64_t n;
     bool add;
 } transfer;
@@ -24,20 +41,22 @@ static void transfer_task(void *arg, int64_t begin, int64_t end) {
     const transfer *job = arg;
     int64_t count;
     int64_t first = tl_chunk_at(job->n, begin, end, &count);
+    const void *from = tl_from_at(job->from, job->size, first);
+    void *to = tl_to_at(job->to, job->size, first);
     if (job->add)
-        job->kernels->add(job->to + first, job->from + first, job->to + first, count);
+        job->kernels->add(to, from, to, count);
     else
-        memcpy(job->to + first, job->from + first, (size_t)count * sizeof(float));
+        memcpy(to, from, (size_t)count * job->size);
 }
 
-void tl_copy_floats(tl_context *ctx, const float *from, float *to, int64_t n) {
-    tl_pass_gradient(ctx, from, false, to, n);
+void tl_copy_elements(const tl_op_call *call, const void *from, void *to, int64_t n) {
+    tl_pass_gradient(call, from, false, to, n);
 }
 
-void tl_pass_gradient(tl_context *ctx, const float *from, bool add, float *to, int64_t n) {
+void tl_pass_gradient(const tl_op_call *call, const void *from, bool add, void *to, int64_t n) {
     if (from == to && !add) return;
-    transfer job = {tl_context_kernels(ctx), from, to, n, add};
-    tl_parallel_chunks(ctx, n, transfer_task, &job);
+    transfer job = {tl_call_kernels(call), from, to, tl_call_size(call), n, add};
+    tl_parallel_chunks(call->ctx, n, transfer_task, &job);
 }
 
 int64_t tl_shape_channels(const tl_shape *shape) {

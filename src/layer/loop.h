@@ -5,18 +5,25 @@
 
 #include "layer/op.h"
 
-/* Floats that are worth handing to a thread, and that stay in its first-level cache. */
+/* Elements that are worth handing to a thread, and that stay in its first-level cache. */
 enum { TL_CHUNK = 4096 };
 
-/* Runs fn over chunks [0, ceil(n / TL_CHUNK)) of n floats; see tl_chunk_at(). */
+/* Runs fn over chunks [0, ceil(n / TL_CHUNK)) of n elements; see tl_chunk_at(). */
 void tl_parallel_chunks(tl_context *ctx, int64_t n, tl_task_fn fn, void *arg);
-/* The first float of a chunk; *count gets how many there are up to the end of chunk end - 1. */
+/* The first element of a chunk; *count gets how many there are up to the end of chunk end - 1. */
 int64_t tl_chunk_at(int64_t n, int64_t begin, int64_t end, int64_t *count);
 
-/* to = from over n floats, unless they are the same memory. */
-void tl_copy_floats(tl_context *ctx, const float *from, float *to, int64_t n);
+/* The kernels for a call's activations, and the bytes of one element of these. */
+const struct tl_kernels *tl_call_kernels(const tl_op_call *call);
+size_t tl_call_size(const tl_op_call *call);
+/* Where element `index` lies, each being of `size` bytes: to read; to write. */
+const void *tl_from_at(const void *data, size_t size, int64_t index);
+void *tl_to_at(void *data, size_t size, int64_t index);
+
+/* to = from over n of a call's activations, unless they are the same memory. */
+void tl_copy_elements(const tl_op_call *call, const void *from, void *to, int64_t n);
 /* to = (or += when add) from. */
-void tl_pass_gradient(tl_context *ctx, const float *from, bool add, float *to, int64_t n);
+void tl_pass_gradient(const tl_op_call *call, const void *from, bool add, void *to, int64_t n);
 
 /* Product of the dimensions but the last, and the last: rows of channels. */
 int64_t tl_shape_rows(const tl_shape *shape);

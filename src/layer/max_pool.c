@@ -1,4 +1,5 @@
 /* Maximum over windows. The first of equal values wins, as in PyTorch; NaN wins over all. */
+#include "layer/loop.h"
 #include "layer/ops.h"
 #include "layer/pool.h"
 
@@ -22,8 +23,8 @@ static void memory(const tl_op_call *call, tl_op_memory *out) {
 static void forward_run(tl_pool_run *run) {
     const tl_op_call *call = run->call;
     uint8_t *winner = call->backward_follows ? (uint8_t *)call->saved + run->out : NULL;
-    run->kernels->max_pool(&run->row, call->in[0].data + run->in, call->out.data + run->out,
-                           winner);
+    run->kernels->max_pool(&run->row, tl_from_at(call->in[0].data, run->size, run->in),
+                           tl_to_at(call->out.data, run->size, run->out), winner);
 }
 
 static void forward(const tl_op_call *call) {
@@ -33,7 +34,8 @@ static void forward(const tl_op_call *call) {
 static void backward_run(tl_pool_run *run) {
     const tl_op_call *call = run->call;
     run->kernels->max_pool_backward(&run->row, (const uint8_t *)call->saved + run->out,
-                                    call->grad_out + run->out, call->grad_in[0] + run->in);
+                                    tl_from_at(call->grad_out, run->size, run->out),
+                                    tl_to_at(call->grad_in[0], run->size, run->in));
 }
 
 static void backward(const tl_op_call *call) {

@@ -45,7 +45,7 @@ static int64_t row_offset(const multiply_job *job, int input, int64_t row) {
 }
 
 static const float *row_of(const multiply_job *job, int input, int64_t row) {
-    return job->call->in[input].data + row_offset(job, input, row);
+    return (const float *)job->call->in[input].data + row_offset(job, input, row);
 }
 
 static multiply_job make_job(const tl_op_call *call) {
@@ -57,7 +57,7 @@ static multiply_job make_job(const tl_op_call *call) {
 static void forward_task(void *arg, int64_t begin, int64_t end) {
     const multiply_job *job = arg;
     for (int64_t row = begin; row < end; row++) {
-        float *out = job->call->out.data + row * job->channels;
+        float *out = (float *)job->call->out.data + row * job->channels;
         job->kernels->mul(row_of(job, 0, row), row_of(job, 1, row), out, job->channels);
         for (int i = 2; i < job->call->input_count; i++)
             job->kernels->mul(out, row_of(job, i, row), out, job->channels);
@@ -80,7 +80,7 @@ static void backward_block(const multiply_job *job, int input, int64_t row, int6
     memcpy(product, dy, (size_t)count * sizeof(float));
     for (int i = 0; i < call->input_count; i++)
         if (i != input) job->kernels->mul(product, row_of(job, i, row) + first, product, count);
-    float *to = call->grad_in[input] + row_offset(job, input, row) + first;
+    float *to = (float *)call->grad_in[input] + row_offset(job, input, row) + first;
     bool started = repeats(job, input) && row % job->rows > 0;
     if (call->grad_add[input] || started)
         job->kernels->add(to, product, to, count);
@@ -97,7 +97,8 @@ static void backward_task(void *arg, int64_t begin, int64_t end) {
         for (int64_t first = 0; first < job->channels; first += BLOCK) {
             int64_t left = job->channels - first, count = left < BLOCK ? left : BLOCK;
             float dy[BLOCK];
-            memcpy(dy, call->grad_out + row * job->channels + first, (size_t)count * sizeof(float));
+            memcpy(dy, (const float *)call->grad_out + row * job->channels + first,
+                   (size_t)count * sizeof(float));
             for (int i = 0; i < call->input_count; i++)
                 if (call->grad_in[i]) backward_block(job, i, row, first, count, dy);
         }

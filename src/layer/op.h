@@ -81,6 +81,7 @@ typedef struct tl_op_call {
     const tl_view *in; /* in[i].data is NULL in backward unless TL_OP_KEEPS_INPUT (or
                           TL_OP_INPUT_TO_TRAIN) */
     tl_view out;       /* out.data is NULL in backward unless TL_OP_KEEPS_OUTPUT */
+    /* All inputs, gradients and the output are of one dtype. */
     int param_count;
     float *const *param;   /* in the order of tl_op_shapes.param */
     bool training;         /* dropout drops, batch norm uses and updates batch statistics */
@@ -93,8 +94,8 @@ typedef struct tl_op_call {
     const tl_epilogue *epilogue; /* NULL unless TL_OP_EPILOGUE; its bias already includes the
                                     operator's own */
     /* backward only */
-    const float *grad_out;
-    float *const *grad_in; /* NULL where no gradient is wanted; written, or added to where
+    const void *grad_out;
+    void *const *grad_in; /* NULL where no gradient is wanted; written, or added to where
                               grad_add is set */
     const bool *grad_add;
     float *const *grad_param; /* added to; NULL where the parameter is frozen or not learned */

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "layer/loop.h"
+
 const tl_attr_spec tl_pool_attrs[] = {
     {.name = "count_include_pad",
      .type = TL_ATTR_BOOL,
@@ -71,6 +73,7 @@ enum { BLOCK = 64 }; /* channels at a time */
 typedef struct pool_job {
     const tl_op_call *call;
     const struct tl_kernels *kernels;
+    size_t size; /* of one element */
     tl_window axis[2];
     int64_t channels, blocks;
     tl_pool_fn fn;
@@ -79,7 +82,8 @@ typedef struct pool_job {
 static pool_job make_job(const tl_op_call *call, tl_pool_fn fn) {
     int64_t channels = call->out.shape.dim[3];
     pool_job job = {.call = call,
-                    .kernels = tl_context_kernels(call->ctx),
+                    .kernels = tl_call_kernels(call),
+                    .size = tl_call_size(call),
                     .channels = channels,
                     .blocks = (channels + BLOCK - 1) / BLOCK,
                     .fn = fn};
@@ -112,6 +116,7 @@ static tl_pool_run make_run(const pool_job *job, int64_t row, int64_t block) {
     int64_t channels = job->channels, left = channels - block * BLOCK;
     return (tl_pool_run){.call = job->call,
                          .kernels = job->kernels,
+                         .size = job->size,
                          .axis = job->axis,
                          .h = span_of(&job->axis[0], row % job->axis[0].out),
                          .row = {.x_step = job->axis[1].stride * channels,
@@ -157,9 +162,10 @@ static void zero_block(const pool_job *job, int64_t sample, int64_t block) {
     int64_t first = block * BLOCK, left = job->channels - first;
     int64_t count = left < BLOCK ? left : BLOCK;
     int64_t pixels = job->axis[0].in * job->axis[1].in;
-    float *to = job->call->grad_in[0] + sample * pixels * job->channels + first;
-    for (int64_t i = 0; i < pixels; i++, to += job->channels)
-        memset(to, 0, (size_t)count * sizeof(float));
+    for (int64_t i = 0; i < pixels; i++) {
+        int64_t at = (sample * pixels + i) * job->channels + first;
+        memset(tl_to_at(job->call->grad_in[0], job->size, at), 0, (size_t)count * job->size);
+    }
 }
 
 /* Windows overlap within a sample's channels and nowhere else. */

@@ -30,6 +30,7 @@ typedef struct tl_pool_span {
 typedef struct tl_pool_run {
     const tl_op_call *call;
     const struct tl_kernels *kernels;
+    size_t size;           /* of one element */
     const tl_window *axis; /* [2]: height, width */
     tl_pool_span h, w;     /* of the first pixel */
     int64_t in, out;       /* offsets of the first place in the input, of the pixel in the output */

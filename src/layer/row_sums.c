@@ -10,7 +10,9 @@ size_t tl_row_sums_size(int64_t channels) {
 
 typedef struct sums_job {
     const struct tl_kernels *kernels;
-    const float *x, *dy, *center;
+    const void *x, *dy;
+    const float *center;
+    size_t size;
     double *sums; /* [parts][2][C] */
     int64_t rows, channels;
     tl_parts parts;
@@ -23,17 +25,19 @@ static void sums_task(void *arg, int64_t begin, int64_t end) {
         int64_t first, rows = tl_part_rows(&job->parts, job->rows, part, part + 1, &first);
         double *sums = job->sums + part * 2 * c;
         memset(sums, 0, (size_t)c * 2 * sizeof(double));
+        const void *x = tl_from_at(job->x, job->size, first * c);
         if (job->dy)
-            job->kernels->moments_backward(job->x + first * c, job->dy + first * c, job->center,
-                                           sums, sums + c, rows, c);
+            job->kernels->moments_backward(x, tl_from_at(job->dy, job->size, first * c),
+                                           job->center, sums, sums + c, rows, c);
         else
-            job->kernels->moments(job->x + first * c, NULL, sums, sums + c, rows, c);
+            job->kernels->moments(x, NULL, sums, sums + c, rows, c);
     }
 }
 
-void tl_row_sums(tl_context *ctx, const float *x, const float *dy, const float *center,
+void tl_row_sums(const tl_op_call *call, const void *x, const void *dy, const float *center,
                  int64_t rows, int64_t channels, double *sums) {
-    sums_job job = {.kernels = tl_context_kernels(ctx),
+    sums_job job = {.kernels = tl_call_kernels(call),
+                    .size = tl_call_size(call),
                     .x = x,
                     .dy = dy,
                     .center = center,
@@ -41,7 +45,7 @@ void tl_row_sums(tl_context *ctx, const float *x, const float *dy, const float *
                     .rows = rows,
                     .channels = channels,
                     .parts = tl_parts_of(rows, channels)};
-    tl_parallel(ctx, job.parts.count, sums_task, &job);
+    tl_parallel(call->ctx, job.parts.count, sums_task, &job);
     for (int64_t part = 1; part < job.parts.count; part++)
         for (int64_t i = 0; i < 2 * channels; i++) sums[i] += sums[part * 2 * channels + i];
 }

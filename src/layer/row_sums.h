@@ -10,7 +10,7 @@ size_t tl_row_sums_size(int64_t channels);
 /* Into sums[0 .. C-1] and sums[C .. 2C-1], the beginning of the scratch:
  *   with dy     the sums of dy and of dy (x - center);
  *   without dy  the sums of x and of x squared. */
-void tl_row_sums(tl_context *ctx, const float *x, const float *dy, const float *center,
+void tl_row_sums(const tl_op_call *call, const void *x, const void *dy, const float *center,
                  int64_t rows, int64_t channels, double *sums);
 
 #endif

@@ -68,8 +68,10 @@ static void affine(const tl_op_call *call, float *scale, float *shift) {
 
 typedef struct scale_shift_job {
     const struct tl_kernels *kernels;
-    const float *from, *scale, *shift;
-    float *to;
+    const void *from;
+    const float *scale, *shift;
+    void *to;
+    size_t size;
     int64_t rows, channels;
     tl_parts parts;
     bool add;
@@ -77,7 +79,8 @@ typedef struct scale_shift_job {
 
 static scale_shift_job make_job(const tl_op_call *call, const float *scale, const float *shift) {
     int64_t rows = tl_shape_rows(&call->out.shape), channels = tl_shape_channels(&call->out.shape);
-    return (scale_shift_job){.kernels = tl_context_kernels(call->ctx),
+    return (scale_shift_job){.kernels = tl_call_kernels(call),
+                             .size = tl_call_size(call),
                              .scale = scale,
                              .shift = shift,
                              .rows = rows,
@@ -89,14 +92,12 @@ static void apply_task(void *arg, int64_t begin, int64_t end) {
     const scale_shift_job *job = arg;
     int64_t c = job->channels;
     int64_t first, rows = tl_part_rows(&job->parts, job->rows, begin, end, &first);
-    const float *from = job->from + first * c;
-    float *to = job->to + first * c;
-    if (!job->add) {
+    const void *from = tl_from_at(job->from, job->size, first * c);
+    void *to = tl_to_at(job->to, job->size, first * c);
+    if (job->add) /* with a shift of 0 */
+        job->kernels->affine3(from, from, job->scale, job->shift, job->shift, true, to, rows, c);
+    else
         job->kernels->scale_shift(from, job->scale, job->shift, TL_ACT_NONE, to, rows, c);
-        return;
-    }
-    for (int64_t r = 0; r < rows; r++)
-        job->kernels->mul_add(from + r * c, job->scale, to + r * c, c);
 }
 
 static void forward(const tl_op_call *call) {
@@ -116,8 +117,8 @@ static void add_param_gradients(const tl_op_call *call, const float *zero) {
     float *beta = a->center ? call->grad_param[a->scale] : NULL;
     if (!gamma && !beta) return;
     double *sums = call->work;
-    tl_row_sums(call->ctx, call->in[0].data, call->grad_out, zero, tl_shape_rows(&call->out.shape),
-                c, sums);
+    tl_row_sums(call, call->in[0].data, call->grad_out, zero, tl_shape_rows(&call->out.shape), c,
+                sums);
     for (int64_t i = 0; i < c; i++) {
         if (beta) beta[i] += (float)sums[i];
         if (gamma) gamma[i] += (float)sums[c + i];

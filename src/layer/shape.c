@@ -41,12 +41,12 @@ const tl_op tl_op_input = {.name = "input",
                            .forward = forward_input};
 
 static void forward_view(const tl_op_call *call) {
-    tl_copy_floats(call->ctx, call->in[0].data, call->out.data, tl_shape_count(&call->out.shape));
+    tl_copy_elements(call, call->in[0].data, call->out.data, tl_shape_count(&call->out.shape));
 }
 
 static void backward_view(const tl_op_call *call) {
     if (!call->grad_in[0]) return;
-    tl_pass_gradient(call->ctx, call->grad_out, call->grad_add[0], call->grad_in[0],
+    tl_pass_gradient(call, call->grad_out, call->grad_add[0], call->grad_in[0],
                      tl_shape_count(&call->out.shape));
 }
 

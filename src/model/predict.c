@@ -54,9 +54,10 @@ static void pool_features(const tl_view *value, float *features) {
     const tl_shape *shape = &value->shape;
     int64_t channels = shape->dim[shape->rank - 1];
     int64_t places = shape->rank == 4 ? shape->dim[1] * shape->dim[2] : 1;
+    const float *values = value->data;
     for (int64_t c = 0; c < channels; c++) {
         double sum = 0;
-        for (int64_t i = 0; i < places; i++) sum += (double)value->data[i * channels + c];
+        for (int64_t i = 0; i < places; i++) sum += (double)values[i * channels + c];
         features[c] = (float)(sum / (double)places);
     }
 }

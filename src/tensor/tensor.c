@@ -241,7 +241,7 @@ const float *tl_tensor_const_f32(const tl_tensor *tensor) {
 }
 
 tl_view tl_tensor_view(tl_tensor *tensor) {
-    return (tl_view){tl_tensor_f32(tensor), tensor->shape};
+    return (tl_view){.data = tl_tensor_f32(tensor), .shape = tensor->shape};
 }
 
 tl_context *tl_tensor_context(const tl_tensor *tensor) {

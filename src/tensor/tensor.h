@@ -22,10 +22,11 @@ bool tl_shape_equal(const tl_shape *a, const tl_shape *b);
 enum { TL_SHAPE_TEXT = 128 };
 const char *tl_shape_text(const tl_shape *shape, char buffer[TL_SHAPE_TEXT]);
 
-/* Borrowed f32 elements with their shape: what operators read and write. */
+/* Borrowed elements with their shape: what operators read and write. */
 typedef struct tl_view {
-    float *data;
+    void *data;
     tl_shape shape;
+    tl_dtype dtype; /* TL_F32 or TL_BF16 */
 } tl_view;
 
 /* The tensor's shape as a tl_shape. */

@@ -236,7 +236,7 @@ tl_status tl_layer_backward(tl_layer *layer, const tl_tensor *grad_output,
     tl_view out = tl_tensor_view(layer->output);
     TL_TRY(check_tensor(layer, "the output's gradient", grad_output, &out.shape));
     size_t inputs = (size_t)layer->input_count;
-    float **grad_in = tl_alloc_array(layer->ctx, inputs, sizeof *grad_in);
+    void **grad_in = tl_alloc_array(layer->ctx, inputs, sizeof *grad_in);
     TL_CHECK_MEMORY(grad_in);
     bool *grad_add = tl_alloc_zero(layer->ctx, inputs * sizeof *grad_add);
     if (!grad_add) {
