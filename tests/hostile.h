@@ -246,7 +246,8 @@ static inline size_t check_every_bit_flip(const bytes *good) {
 }
 
 /* Every allocation fails once: the code is NO_MEMORY, nothing leaks, and the retry gives the
- * same. jansson 2.14 reports some of its own failed allocations as syntax errors. */
+ * same. jansson 2.14 takes some of its own failed allocations for syntax errors, and at others cuts
+ * a string short, which is refused for what it then says. */
 static inline void check_every_allocation(const bytes *good) {
     tl_context *ctx = hostile_context();
     size_t before = hostile.live;
@@ -261,7 +262,7 @@ static inline void check_every_allocation(const bytes *good) {
         hostile.json_failed = false;
         tl_status status = hostile_read(ctx, good->data, good->size, &sum);
         hostile.fail_at = 0;
-        if (status != TL_NO_MEMORY && !(hostile.json_failed && status == TL_CORRUPT)) {
+        if (status != TL_NO_MEMORY && !(hostile.json_failed && status != TL_OK)) {
             fail_msg("call %zu of %zu: %s %s", n, calls, tl_status_name(status), tl_last_error());
         }
         assert_int_equal(hostile.live, before);

@@ -26,7 +26,7 @@ static tl_status check_cost(const tl_weights *weights, const tl_json_text *text)
              "%s: more than %d tensors in the header: %" PRIu64, text->file, TL_MAX_WEIGHTS,
              cost.members);
     uint64_t bytes = cost.bytes + cost.members * COST_TENSOR;
-    uint64_t limit = 4 * weights->source.size + 16 * 1024 * 1024;
+    uint64_t limit = 4 * weights->source.size + weights->allowance;
     TL_CHECK(bytes <= limit, TL_LIMIT,
              "%s: the header of %zu bytes may take %" PRIu64 " bytes of memory, at most %" PRIu64
              " are allowed for a file of this size",
@@ -162,6 +162,7 @@ static tl_status read_entry(const entry_reader *r, const json_t *json, tl_weight
     }
     item->offset = r->data_begin + begin;
     item->record = -1;
+    item->shard = NULL;
     return TL_OK;
 }
 

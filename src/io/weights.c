@@ -22,6 +22,11 @@ static bool looks_like_safetensors(const tl_source *source, const unsigned char 
     return magic[8] == '{' || tl_le64(magic) <= source->size - 8;
 }
 
+/* Text where safetensors has a length: the index of a sharded file. */
+static bool looks_like_index(const tl_source *source, const unsigned char *magic) {
+    return source->size >= 8 && magic[0] == '{' && magic[7] != 0;
+}
+
 /* Formats that people have and this build does not read: named, so that they know. */
 static const char *other_format(const unsigned char *magic) {
     static const struct {
@@ -58,6 +63,8 @@ static tl_status choose_reader(const tl_source *source, reader_fn *reader) {
         *reader = tl_keras_read_h5;
     } else if (magic[0] == 0x80 && magic[1] >= 2 && magic[1] <= 5 && magic[8] != '{') {
         *reader = tl_pth_read_legacy; /* PROTO, the first opcode of a pickle */
+    } else if (looks_like_index(source, magic)) {
+        *reader = tl_safetensors_read_index;
     } else if (looks_like_safetensors(source, magic)) {
         *reader = tl_safetensors_read;
     } else {
@@ -103,6 +110,7 @@ tl_status tl_weights_open(tl_context *ctx, tl_source *source, tl_weights **out) 
     }
     weights->ctx = ctx;
     weights->users = 1;
+    weights->allowance = TL_WEIGHTS_FREE_BYTES;
     weights->source = *source;
     *source = (tl_source){.fd = -1};
     reader_fn reader = NULL;
@@ -131,6 +139,8 @@ void tl_weights_free(tl_weights *weights) {
     tl_free(ctx, weights->text);
     tl_free(ctx, weights->by_name);
     tl_free(ctx, weights->record);
+    for (int i = 0; i < weights->shard_count; i++) tl_weights_free(weights->shard[i]);
+    tl_free(ctx, weights->shard);
     tl_source_close(&weights->source);
     tl_free(ctx, weights);
 }
@@ -154,6 +164,10 @@ const char *tl_weights_metadata(const tl_weights *weights, const char *key) {
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */
+
+static const tl_source *source_of(const tl_weights *weights, const tl_weight *item) {
+    return item->shard ? &item->shard->source : &weights->source;
+}
 
 /* Elements from the first to the last that the strides reach, both included; 0 when empty. */
 static uint64_t element_span(const tl_weight *item, int64_t count) {
@@ -237,7 +251,7 @@ static tl_status judge_checksum(const tl_weights *weights, const tl_weight *item
 static tl_status read_run(const tl_weights *weights, const tl_weight *item, uint64_t bytes,
                           tl_weight_record *unchecked, float *out) {
     convert_visit visit = {.item = item, .out = out, .checksum = unchecked != NULL};
-    TL_TRY(tl_source_visit(&weights->source, item->offset, bytes, visit_convert, &visit));
+    TL_TRY(tl_source_visit(source_of(weights, item), item->offset, bytes, visit_convert, &visit));
     if (unchecked) TL_TRY(judge_checksum(weights, item, unchecked, visit.crc));
     return visit.status;
 }
@@ -260,7 +274,7 @@ static void gather(const tl_weight *item, const unsigned char *base, float *out,
 
 static tl_status read_strided(const tl_weights *weights, const tl_weight *item, uint64_t bytes,
                               float *out, int64_t count) {
-    const tl_source *source = &weights->source;
+    const tl_source *source = source_of(weights, item);
     unsigned char *block = tl_alloc(weights->ctx, (size_t)bytes);
     TL_CHECK_MEMORY(block);
     tl_status status = tl_source_read(source, item->offset, block, (size_t)bytes);
@@ -304,6 +318,10 @@ tl_status tl_weights_check(const tl_weights *weights, int index) {
     return status;
 }
 
+tl_status tl_weights_unchanged(const tl_weights *weights, int index) {
+    return tl_source_unchanged(source_of(weights, &weights->item[index]));
+}
+
 bool tl_weights_divisible(const tl_weights *weights, int index) {
     const tl_weight *item = &weights->item[index];
     bool checked = item->record < 0 || atomic_load(&weights->record[item->record].checked);
@@ -313,10 +331,11 @@ bool tl_weights_divisible(const tl_weights *weights, int index) {
 tl_status tl_weights_read_part(const tl_weights *weights, int index, int64_t first, int64_t count,
                                float *out) {
     const tl_weight *item = &weights->item[index];
+    const tl_source *source = source_of(weights, item);
     uint64_t size = tl_dtype_size(item->dtype);
     uint64_t offset = item->offset + (uint64_t)first * size;
     if (item->dtype == TL_F32)
-        return tl_source_read(&weights->source, offset, out, (size_t)count * sizeof *out);
+        return tl_source_read(source, offset, out, (size_t)count * sizeof *out);
     convert_visit visit = {.item = item, .out = out};
-    return tl_source_visit(&weights->source, offset, (uint64_t)count * size, visit_convert, &visit);
+    return tl_source_visit(source, offset, (uint64_t)count * size, visit_convert, &visit);
 }

@@ -13,15 +13,17 @@
 enum {
     TL_MAX_WEIGHTS = 1000000,                      /* tensors in a file */
     TL_SAFETENSORS_MAX_HEADER = 100 * 1000 * 1000, /* bytes, as in the reference reader */
+    TL_WEIGHTS_FREE_BYTES = 16 * 1024 * 1024,      /* that any file may cost while it is opened */
 };
 
 typedef struct tl_weight {
     char *name;
     tl_dtype dtype;
     tl_shape shape;
-    int64_t stride[TL_MAX_RANK]; /* in elements; row-major unless a .pth says otherwise */
-    uint64_t offset;             /* of element 0 in the source, bytes */
-    int record;                  /* index of the record that holds it, or -1 */
+    int64_t stride[TL_MAX_RANK];    /* in elements; row-major unless a .pth says otherwise */
+    uint64_t offset;                /* of element 0 in the source, bytes */
+    int record;                     /* index of the record that holds it, or -1 */
+    const struct tl_weights *shard; /* the file that holds it; NULL: the one that was opened */
 } tl_weight;
 
 /* A stretch of the file with a checksum: an entry of a ZIP archive. */
@@ -35,8 +37,10 @@ typedef struct tl_weights {
     tl_context *ctx;
     int users;          /* tl_weights_free() counts down */
     tl_source source;   /* owned */
-    const char *format; /* "safetensors", "pth" (ZIP), "pth-legacy", "keras" (.keras),
-                         * "keras-weights" (.weights.h5) or "keras-h5" (Keras 2's .h5) */
+    uint64_t allowance; /* bytes of memory that opening may take beside 4 times the size */
+    const char
+        *format; /* "safetensors", "safetensors-index" (sharded), "pth" (ZIP), "pth-legacy", "keras"
+                  * (.keras), "keras-weights" (.weights.h5) or "keras-h5" (Keras 2's .h5) */
     int count;
     tl_weight *item;
     int metadata_count; /* safetensors' __metadata__ */
@@ -45,6 +49,8 @@ typedef struct tl_weights {
     const tl_weight **by_name; /* the items in byte order of their names */
     int record_count;
     tl_weight_record *record;
+    int shard_count;
+    struct tl_weights **shard; /* owned; their items are among these */
 } tl_weights;
 
 /* Recognises the format by its first bytes and reads the table of contents. Takes over `source`,
@@ -63,6 +69,9 @@ tl_status tl_weights_read(const tl_weights *weights, int index, float *out);
 /* Checks what reading would, and that every value is finite, without keeping the values. Thread
  * safe. Errors: as tl_weights_read(), CORRUPT (names tensor and element). */
 tl_status tl_weights_check(const tl_weights *weights, int index);
+/* Fails when the file that holds the tensor was written to since it was opened: as
+ * tl_source_unchanged(). */
+tl_status tl_weights_unchanged(const tl_weights *weights, int index);
 /* Whether tl_weights_read_part() can read the tensor: it is row-major, and checked already. */
 bool tl_weights_divisible(const tl_weights *weights, int index);
 /* Reads elements first .. first + count - 1 of the tensor. Thread safe. */
@@ -73,6 +82,8 @@ tl_status tl_weights_read_part(const tl_weights *weights, int index, int64_t fir
  * safetensors: https://github.com/huggingface/safetensors#format.
  * pth: the ZIP form, and the form before PyTorch 1.6 (torch/serialization.py). */
 tl_status tl_safetensors_read(tl_weights *weights);
+/* model.safetensors.index.json and the safetensors files beside it that it names. */
+tl_status tl_safetensors_read_index(tl_weights *weights);
 tl_status tl_pth_read_zip(tl_weights *weights);
 tl_status tl_pth_read_legacy(tl_weights *weights);
 /* Keras's three: HDF5 files of Keras 2 and 3, and Keras 3's ZIP archives. Tensors are named

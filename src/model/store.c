@@ -106,7 +106,7 @@ static tl_status read_stored(void *user, int stored, const tl_shape *shape, floa
     const file_store *store = user;
     const stored_param *item = &store->item[stored];
     int64_t count = tl_shape_count(shape);
-    TL_TRY(tl_source_unchanged(&store->weights->source));
+    TL_TRY(tl_weights_unchanged(store->weights, item->index));
     return item->map.differs ? read_converted(store, item, count, out)
                              : read_raw(store, item, count, out);
 }
