@@ -785,6 +785,8 @@ static void finds_the_state_dict_of_a_checkpoint(void **state) {
     (void)state;
     check_golden("checkpoint_zip.pth", "checkpoint.txt", "pth");
     check_golden("checkpoint_legacy.pth", "checkpoint.txt", "pth-legacy");
+    check_golden("script_zip.pth", "script.txt", "pth");
+    check_golden("script_legacy.pth", "script.txt", "pth-legacy");
 }
 
 /* {wrapper: {name: matrix, ...}}; names end with NULL. */

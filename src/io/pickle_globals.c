@@ -42,6 +42,12 @@ static const tl_pickle_global globals[] = {
     {"builtins", "set", TL_ROLE_OPAQUE, 0},
     {"__builtin__", "set", TL_ROLE_OPAQUE, 0},
     {"_codecs", "encode", TL_ROLE_OPAQUE, 0},
+    {"argparse", "Namespace", TL_ROLE_OPAQUE, 0},
+    {"pathlib", "PosixPath", TL_ROLE_OPAQUE, 0},
+    {"pathlib", "WindowsPath", TL_ROLE_OPAQUE, 0},
+    {"numpy", "dtype", TL_ROLE_OPAQUE, 0},
+    {"numpy.core.multiarray", "scalar", TL_ROLE_OPAQUE, 0},
+    {"numpy._core.multiarray", "scalar", TL_ROLE_OPAQUE, 0},
 
     /* PyTorch's own, for tensors that have no counterpart here. */
     {"torch", "ComplexFloatStorage", TL_ROLE_UNSUPPORTED, 0},

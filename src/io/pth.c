@@ -36,8 +36,11 @@ static bool next_member(member_iterator *it) {
     return true;
 }
 
+/* Not the number of steps that torch.optim.swa_utils.AveragedModel keeps beside "module.": it
+ * belongs to no layer. */
 static bool is_named_tensor(const member_iterator *it) {
-    return it->key->kind == TL_PICKLE_TEXT && it->value->kind == TL_PICKLE_TENSOR;
+    return it->key->kind == TL_PICKLE_TEXT && it->value->kind == TL_PICKLE_TENSOR &&
+           !tl_pickle_is(it->pickle, it->key, "n_averaged");
 }
 
 static bool has_tensors(const tl_pickle *pickle, const tl_pickle_value *dict) {
@@ -149,6 +152,7 @@ static tl_status fill_item(const tl_pickle *pickle, const tl_pickle_value *value
     memcpy(item->stride, tensor.stride, sizeof item->stride);
     item->offset = storage->at + (uint64_t)tensor.offset * tl_dtype_size(storage->dtype);
     item->record = storage->record;
+    item->shard = NULL;
     return TL_OK;
 }
 

@@ -3,12 +3,14 @@
 torch.load() gives, one a line: name, dtype, dimensions, ":" and the values. Also the seeds of
 tests/fuzz/fuzz_weights.c: what the files consist of, behind the letter that says how to wrap it.
 
-Made with PyTorch 1.13; run from the repository's root."""
+Made with PyTorch 1.13, script_* with 2.15; run from the repository's root."""
+import argparse
 import collections
 import pathlib
 import pickle
 import zipfile
 
+import numpy
 import torch
 
 FOLDER = pathlib.Path("tests/golden/pth")
@@ -74,12 +76,26 @@ def checkpoint():
     }
 
 
+def script_checkpoint():
+    """What torchvision's and timm's training scripts save, but for the weights that were not averaged."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(values(*parameter.shape))
+    return {
+        "model_ema": torch.optim.swa_utils.AveragedModel(model).state_dict(),
+        "args": argparse.Namespace(lr=0.1, data=pathlib.Path("pictures")),
+        "metric": numpy.float64(76.5),
+    }
+
+
 def write(expected, name, content, **options):
     path = FOLDER / (name + ".pth")
     torch.save(content, path, **options)
-    loaded = torch.load(path)
-    if "state_dict" in loaded:
-        loaded = loaded["state_dict"]
+    loaded = torch.load(path, weights_only=False)
+    for wrapper in ("state_dict", "model_ema"):
+        loaded = loaded.get(wrapper, loaded)
+    loaded.pop("n_averaged", None)
     lines = []
     for key, tensor in loaded.items():
         dtype = str(tensor.dtype).replace("torch.", "")
@@ -119,6 +135,7 @@ def main():
     for form, options in (("zip", {}), ("legacy", {"_use_new_zipfile_serialization": False})):
         write("kinds", "kinds_" + form, state, **options)
         write("checkpoint", "checkpoint_" + form, wrapped, **options)
+        write("script", "script_" + form, script_checkpoint(), **options)
         write("kinds", "protocol4_" + form, state, pickle_protocol=4, **options)
     write_seeds()
 
