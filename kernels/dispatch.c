@@ -1,5 +1,5 @@
-/* Which tables this build and machine offer. A row is offered when the processor has every
- * extension that its folder is compiled for and the operating system saves the registers:
+/* Which instruction sets this build and machine offer. A row is offered when the processor has
+ * every extension that its folder is compiled for and the operating system saves the registers:
  * __builtin_cpu_supports() reads CPUID and, for AVX and AVX-512, XGETBV. */
 #include "kernels.h"
 
@@ -28,31 +28,30 @@ static bool always(void) {
 
 /* In ascending order of preference. */
 static const struct {
-    const struct tl_kernels *table;
+    tl_isa isa;
     bool (*offered)(void);
-} tables[] = {
-    {&tl_kernels_ref, always},
+} rows[] = {
+    {{"ref", &tl_kernels_ref, NULL}, always},
 #if defined(__x86_64__)
-    {&tl_kernels_avx2, has_avx2},
-    {&tl_kernels_avx512, has_avx512},
+    {{"avx2", &tl_kernels_avx2, NULL}, has_avx2},
+    {{"avx512", &tl_kernels_avx512, NULL}, has_avx512},
 #endif
 };
 
-enum { TABLE_COUNT = (int)(sizeof(tables) / sizeof(tables[0])) };
+enum { ROW_COUNT = (int)(sizeof(rows) / sizeof(rows[0])) };
 
-const struct tl_kernels *tl_kernels_find(const char *name) {
-    for (int i = 0; i < TABLE_COUNT; i++) {
-        if (strcmp(tables[i].table->name, name) == 0)
-            return tables[i].offered() ? tables[i].table : NULL;
+const tl_isa *tl_isa_find(const char *name) {
+    for (int i = 0; i < ROW_COUNT; i++) {
+        if (strcmp(rows[i].isa.name, name) == 0) return rows[i].offered() ? &rows[i].isa : NULL;
     }
     return NULL;
 }
 
-int tl_kernels_available(const struct tl_kernels **out, int capacity) {
+int tl_isa_available(const tl_isa **found, int capacity) {
     int count = 0;
-    for (int i = 0; i < TABLE_COUNT; i++) {
-        if (!tables[i].offered()) continue;
-        if (count < capacity) out[count] = tables[i].table;
+    for (int i = 0; i < ROW_COUNT; i++) {
+        if (!rows[i].offered()) continue;
+        if (count < capacity) found[count] = &rows[i].isa;
         count++;
     }
     return count;

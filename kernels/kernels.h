@@ -1,7 +1,13 @@
 /* Kernels: the innermost loops, one table of function pointers per instruction set. This is the
  * lowest layer: it knows plain memory and nothing of the library. Folder ref is the
  * specification: plain C, no fast-math; tests/kernelcheck holds every other folder against it.
- * The drivers that cut a job into blocks and threads are in src/compute. */
+ * The drivers that cut a job into blocks and threads are in src/compute.
+ *
+ * A table works on activations of one type, its element: float or bf16 (the upper half of a float,
+ * as uint16_t). They are behind pointers to void; strides count elements. What is behind a pointer
+ * to float is a float in every table: weights of depthwise rows, biases, coefficients, gradients
+ * of weights, optimiser state. Arithmetic is in float throughout; an element that is stored is
+ * rounded to nearest even. */
 #ifndef TL_KERNELS_H
 #define TL_KERNELS_H
 
@@ -28,23 +34,29 @@ typedef enum tl_act {
  *     C[rows x columns] (+)= sum over r < taps of A_r[rows x k] * B_r[k x columns]
  * Rows of A are given by pointers, so that a convolution reads its input where it lies; rows of
  * C by offsets, so that it writes every second pixel as easily as neighbours. Each element is
- * summed in the order of r and k by itself: cutting C into tiles differently changes no bit. */
+ * summed in the order of r and k by itself: cutting C into tiles differently changes no bit.
+ * Values of k are taken in groups of the table's `group`, which lie next to each other in A and B:
+ * 1 of float, 2 of bf16, whose instructions multiply and add pairs. */
 typedef struct tl_gemm_tile {
     int64_t taps, k;
-    const float *const *a; /* [taps][table's mr] rows; only the first `rows` of a tap are read */
+    const void *const *a;  /* [taps][table's mr] rows; only the first `rows` of a tap are read */
     int64_t a_offset;      /* added to every pointer in a */
-    int64_t a_step;        /* floats from one k to the next; a row's length when A is transposed */
-    const float *b;        /* B_r[k] lies at b + r * b_tap + k * b_step */
+    int64_t a_step;        /* from one group of k to the next; a row's length, times the group, when
+                              A is transposed */
+    const void *b;         /* column j of B_r[k] lies at
+                              b + r * b_tap + k / group * b_step + j * group + k % group */
     int64_t b_tap, b_step; /* columns are read up to the next multiple of the table's nr_narrow,
-                              or of nr when there are more than nr_narrow */
-    float *c;
-    const int64_t *c_row;  /* [rows] offsets into c and residual */
-    bool accumulate;       /* add to what C holds */
-    const float *bias;     /* [columns] or NULL */
-    const float *residual; /* as c, or NULL */
-    tl_act act;            /* after bias and residual */
-    const float *next;     /* 64 bytes from here on for each of taps * k products are fetched into
-                              the second-level cache meanwhile; NULL for none */
+                              or of nr when there are more than nr_narrow; an unfinished last group
+                              is filled up with zeros */
+    void *c;
+    bool c_float;         /* c and residual hold floats, whatever the table's element */
+    const int64_t *c_row; /* [rows] offsets into c and residual */
+    bool accumulate;      /* add to what C holds */
+    const float *bias;    /* [columns] or NULL */
+    const void *residual; /* as c, or NULL */
+    tl_act act;           /* after bias and residual */
+    const void *next;     /* 64 bytes from here on for each group of products are fetched into the
+                             second-level cache meanwhile; NULL for none */
 } tl_gemm_tile;
 
 /* --- depthwise convolution -------------------------------------------------------------------- */
@@ -54,16 +66,16 @@ typedef struct tl_gemm_tile {
  * w[i][j][c]) Pixels at an edge are passed alone with the taps that remain. */
 typedef struct tl_depthwise_row {
     int kh, kw;
-    const float *const *x; /* [kh] first tap of the first pixel in each input row */
-    int64_t x_step, x_tap; /* floats from pixel to pixel, from tap to tap */
+    const void *const *x;  /* [kh] first tap of the first pixel in each input row */
+    int64_t x_step, x_tap; /* from pixel to pixel, from tap to tap */
     const float *w;        /* w[i][j] lies at w + i * w_row + j * w_tap */
     int64_t w_row, w_tap;
-    float *y;
-    int64_t y_step; /* floats from pixel to pixel */
+    void *y;
+    int64_t y_step; /* from pixel to pixel */
     int64_t pixels, c;
     bool accumulate;
-    const float *bias;     /* [c] or NULL */
-    const float *residual; /* as y, or NULL */
+    const float *bias;    /* [c] or NULL */
+    const void *residual; /* as y, or NULL */
     tl_act act;
 } tl_depthwise_row;
 
@@ -71,9 +83,9 @@ typedef struct tl_depthwise_row {
  *     dw[i][j][c] += sum over p of dy[p][c] * x[i][p * x_step + j * x_tap + c] */
 typedef struct tl_depthwise_grad {
     int kh, kw;
-    const float *const *x;
+    const void *const *x;
     int64_t x_step, x_tap;
-    const float *dy;
+    const void *dy;
     int64_t dy_step;
     float *dw; /* laid out as w above */
     int64_t dw_row, dw_tap;
@@ -156,60 +168,69 @@ typedef struct tl_update {
 } tl_update;
 
 struct tl_kernels {
-    const char *name; /* "ref", "avx2", "avx512" */
+    const char *name; /* of its instruction set */
+    int element;      /* bytes of one: 4 of float, 2 of bf16 */
 
-    /* Register tile: rows <= mr and columns <= nr; up to nr_narrow columns take half the work. */
+    /* Register tile: rows <= mr and columns <= nr; up to nr_narrow columns take half the work.
+     * gemm_begin() comes before the first and gemm_end() after the last of a thread's calls of
+     * gemm_tile() in one parallel section: an instruction set may have to set registers up, and
+     * must not leave them so. */
     int mr, nr, nr_narrow;
+    int group; /* values of k that lie together, see tl_gemm_tile */
+    void (*gemm_begin)(void);
     void (*gemm_tile)(const tl_gemm_tile *tile, int rows, int columns);
+    void (*gemm_end)(void);
 
     void (*depthwise_row)(const tl_depthwise_row *row);
     void (*depthwise_grad)(const tl_depthwise_grad *grad);
 
-    void (*winograd_input)(const tl_winograd_input *tile);
-    void (*winograd_output)(const tl_winograd_output *tile);
+    /* bf16 to float, float to bf16; n of them. A NaN stays one. Subnormal values may become 0. */
+    void (*widen)(const void *x, float *y, int64_t n);
+    void (*narrow)(const float *x, void *y, int64_t n);
 
-    /* Element-wise, n floats; y may be x. */
-    void (*act_forward)(tl_act act, const float *x, float *y, int64_t n);
+    /* Element-wise, n elements; y may be x. */
+    void (*act_forward)(tl_act act, const void *x, void *y, int64_t n);
     /* dx = (or += when add) dy * act'(x). For RELU, RELU6, SIGMOID and HARD_SIGMOID `v` is
      * the output, for SILU, HARD_SWISH and GELU the input. */
-    void (*act_backward)(tl_act act, const float *v, const float *dy, bool add, float *dx,
-                         int64_t n);
-    void (*add)(const float *a, const float *b, float *y, int64_t n);
-    void (*mul)(const float *a, const float *b, float *y, int64_t n);
+    void (*act_backward)(tl_act act, const void *v, const void *dy, bool add, void *dx, int64_t n);
+    void (*add)(const void *a, const void *b, void *y, int64_t n);
+    void (*mul)(const void *a, const void *b, void *y, int64_t n);
     /* y += a * b */
-    void (*mul_add)(const float *a, const float *b, float *y, int64_t n);
+    void (*mul_add)(const void *a, const void *b, void *y, int64_t n);
 
     /* Rows of c channels: y = act(x * scale[c] + shift[c]). */
-    void (*scale_shift)(const float *x, const float *scale, const float *shift, tl_act act,
-                        float *y, int64_t rows, int64_t c);
+    void (*scale_shift)(const void *x, const float *scale, const float *shift, tl_act act, void *y,
+                        int64_t rows, int64_t c);
     /* sum[c] += x, sum2[c] += (x - center[c])^2 in float64; center may be NULL for 0. */
-    void (*moments)(const float *x, const float *center, double *sum, double *sum2, int64_t rows,
+    void (*moments)(const void *x, const float *center, double *sum, double *sum2, int64_t rows,
                     int64_t c);
     /* sum_dy[c] += dy, sum_dy_x[c] += dy * (x - center[c]) in float64. */
-    void (*moments_backward)(const float *x, const float *dy, const float *center, double *sum_dy,
+    void (*moments_backward)(const void *x, const void *dy, const float *center, double *sum_dy,
                              double *sum_dy_x, int64_t rows, int64_t c);
     /* dx = (or += when add) dy * a[c] + x * b[c] + d[c]. */
-    void (*affine3)(const float *dy, const float *x, const float *a, const float *b, const float *d,
-                    bool add, float *dx, int64_t rows, int64_t c);
+    void (*affine3)(const void *dy, const void *x, const float *a, const float *b, const float *d,
+                    bool add, void *dx, int64_t rows, int64_t c);
 
-    /* sum[c] += x in float64, of rows x_step floats apart. */
-    void (*row_sums)(const float *x, int64_t x_step, double *sum, int64_t rows, int64_t c);
+    /* sum[c] += x in float64, of rows x_step apart. */
+    void (*row_sums)(const void *x, int64_t x_step, double *sum, int64_t rows, int64_t c);
 
     /* Largest of each window; NaN wins over all, the first of equal values wins. Writes the
      * winner's place to `winner` unless that is NULL. */
-    void (*max_pool)(const tl_pool_row *row, const float *x, float *y, uint8_t *winner);
+    void (*max_pool)(const tl_pool_row *row, const void *x, void *y, uint8_t *winner);
     /* dx += dy at the winner's place. */
-    void (*max_pool_backward)(const tl_pool_row *row, const uint8_t *winner, const float *dy,
-                              float *dx);
+    void (*max_pool_backward)(const tl_pool_row *row, const uint8_t *winner, const void *dy,
+                              void *dx);
     /* Sum of each window times the weight. */
-    void (*avg_pool)(const tl_pool_row *row, const float *x, float *y);
+    void (*avg_pool)(const tl_pool_row *row, const void *x, void *y);
     /* dx += dy times the weight at every place. */
-    void (*avg_pool_backward)(const tl_pool_row *row, const float *dy, float *dx);
+    void (*avg_pool_backward)(const tl_pool_row *row, const void *dy, void *dx);
 
     /* One row of n: y = e^x / sum of e^x, y may be x. NaN or an infinite x makes all of it NaN. */
-    void (*softmax)(const float *x, float *y, int64_t n);
+    void (*softmax)(const void *x, void *y, int64_t n);
     /* dx = (or += when add) y (dy - sum of dy y); dx may be dy. */
-    void (*softmax_backward)(const float *y, const float *dy, bool add, float *dx, int64_t n);
+    void (*softmax_backward)(const void *y, const void *dy, bool add, void *dx, int64_t n);
+
+    /* What follows works on floats and bytes alone; tables of bf16 leave it NULL. */
 
     /* Bit for bit the same in every table. One row of `in_pixels` to axis->count pixels: */
     void (*resample_row)(const tl_resample_axis *axis, const uint8_t *in, int in_pixels,
@@ -222,6 +243,9 @@ struct tl_kernels {
     void (*normalize)(const uint8_t *x, bool swap, const float mean[3], const float std[3],
                       float *y, int64_t pixels);
 
+    void (*winograd_input)(const tl_winograd_input *tile);
+    void (*winograd_output)(const tl_winograd_output *tile);
+
     /* Optimiser updates over n weights w with gradients g and their state. */
     void (*sgd)(const tl_update *u, float *w, const float *g, float *velocity, int64_t n);
     void (*adam)(const tl_update *u, float *w, const float *g, float *m, float *v, int64_t n);
@@ -229,10 +253,17 @@ struct tl_kernels {
                     float *velocity, int64_t n);
 };
 
-/* The table for an instruction set by name; NULL when this build or machine has none such. */
-const struct tl_kernels *tl_kernels_find(const char *name);
-/* The tables this build and machine offer, lowest first; returns how many. */
-int tl_kernels_available(const struct tl_kernels **tables, int capacity);
+/* An instruction set. Those that differ in bf16 alone share the table of floats. */
+typedef struct tl_isa {
+    const char *name; /* "ref", "avx2", "avx512", "avx512bf16", "amx" */
+    const struct tl_kernels *f32;
+    const struct tl_kernels *bf16; /* NULL: no arithmetic on bf16 */
+} tl_isa;
+
+/* An instruction set by name; NULL when this build or machine has none such. */
+const tl_isa *tl_isa_find(const char *name);
+/* Those that this build and machine offer, lowest first; returns how many. */
+int tl_isa_available(const tl_isa **found, int capacity);
 
 /* CRC-32 (of ISO 3309) of many bytes, made into the CRC of few: that of `residue`, begun at 0, is
  * that of `data` continuing the shift register `state`. `size` is a multiple of 16, 64 or more.

@@ -104,13 +104,15 @@ enum { MAX_TABLES = 8 };
 typedef void (*check_fn)(const struct tl_kernels *kernels, uint64_t *seed, worst *w);
 
 static inline void check_tables(const char *what, check_fn check, int rounds) {
-    const struct tl_kernels *tables[MAX_TABLES];
-    int count = tl_kernels_available(tables, MAX_TABLES);
+    const tl_isa *found[MAX_TABLES];
+    int count = tl_isa_available(found, MAX_TABLES);
     for (int i = 0; i < count; i++) {
+        const struct tl_kernels *table = found[i]->f32;
+        if (i > 0 && table == found[i - 1]->f32) continue;
         worst w = {0};
         uint64_t seed = 11;
-        for (int round = 0; round < rounds; round++) check(tables[i], &seed, &w);
-        worst_report(&w, tables[i]->name, what);
+        for (int round = 0; round < rounds; round++) check(table, &seed, &w);
+        worst_report(&w, table->name, what);
     }
 }
 

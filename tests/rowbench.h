@@ -203,9 +203,10 @@ static inline void row_bench_one(const row_bench *bench, row_table kernels, row_
 }
 
 static inline row_table row_table_of(const char *isa) {
-    if (isa) return tl_kernels_find(isa);
-    row_table tables[MAX_TABLES];
-    return tables[tl_kernels_available(tables, MAX_TABLES) - 1];
+    const tl_isa *found[MAX_TABLES];
+    int count = tl_isa_available(found, MAX_TABLES);
+    const tl_isa *chosen = isa ? tl_isa_find(isa) : found[count - 1];
+    return chosen ? chosen->f32 : NULL;
 }
 
 static inline int bench_rows(int argc, char **argv) {

@@ -209,7 +209,7 @@ static void assert_same(const guarded *a, const guarded *b) {
 
 typedef struct conv_contexts {
     int count;
-    const struct tl_kernels *table[MAX_TABLES];
+    const tl_isa *isa[MAX_TABLES];
     tl_context *one[MAX_TABLES], *many[MAX_TABLES];
     worst worst[MAX_TABLES][3];
 } conv_contexts;
@@ -226,10 +226,10 @@ static tl_context *isa_context(const char *isa, int threads) {
 
 static conv_contexts make_contexts(void) {
     conv_contexts all = {0};
-    all.count = tl_kernels_available(all.table, MAX_TABLES);
+    all.count = tl_isa_available(all.isa, MAX_TABLES);
     for (int i = 0; i < all.count; i++) {
-        all.one[i] = isa_context(all.table[i]->name, 1);
-        all.many[i] = isa_context(all.table[i]->name, THREADS);
+        all.one[i] = isa_context(all.isa[i]->name, 1);
+        all.many[i] = isa_context(all.isa[i]->name, THREADS);
     }
     return all;
 }
@@ -239,7 +239,7 @@ static void free_contexts(conv_contexts *all) {
                                          "conv backward weights"};
     for (int i = 0; i < all->count; i++) {
         for (int pass = 0; pass < 3; pass++)
-            worst_report(&all->worst[i][pass], all->table[i]->name, names[pass]);
+            worst_report(&all->worst[i][pass], all->isa[i]->name, names[pass]);
         tl_context_free(all->one[i]);
         tl_context_free(all->many[i]);
     }

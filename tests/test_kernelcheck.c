@@ -26,15 +26,15 @@ static void compare_tile(const tl_gemm_tile *t, const float *before, int mr, int
         for (int j = 0; j < columns; j++) {
             exact sum = {0};
             for (int64_t r = 0; r < t->taps; r++) {
-                const float *a = t->a[r * mr + i] + t->a_offset;
-                const float *b = t->b + r * t->b_tap + j;
+                const float *a = (const float *)t->a[r * mr + i] + t->a_offset;
+                const float *b = (const float *)t->b + r * t->b_tap + j;
                 for (int64_t k = 0; k < t->k; k++)
                     exact_add(&sum, (double)a[k * t->a_step] * (double)b[k * t->b_step]);
             }
             int64_t at = t->c_row[i] + j;
-            compare_epilogue(w, t->c[at], sum, t->accumulate ? before + at : NULL,
-                             t->bias ? t->bias + j : NULL, t->residual ? t->residual + at : NULL,
-                             t->act);
+            const float *residual = t->residual;
+            compare_epilogue(w, ((const float *)t->c)[at], sum, t->accumulate ? before + at : NULL,
+                             t->bias ? t->bias + j : NULL, residual ? residual + at : NULL, t->act);
         }
     }
 }
@@ -60,7 +60,7 @@ static void check_tile_of(const struct tl_kernels *kernels, int rows, int column
     guarded c = guarded_random((size_t)((rows - 1) * c_step + columns), seed);
     guarded before = guarded_copy(&c), residual = guarded_random(c.count, seed);
     guarded bias = guarded_random((size_t)columns, seed);
-    const float *pointers[MAX_TAPS * MAX_ROWS] = {0};
+    const void *pointers[MAX_TAPS * MAX_ROWS] = {0};
     int64_t c_row[MAX_ROWS];
     for (int i = 0; i < rows; i++) {
         c_row[i] = (rows - 1 - i) * c_step; /* rows may lie in any order */
@@ -119,23 +119,24 @@ static row_shape random_row(uint64_t *seed) {
 }
 
 /* The rows overlap in no way, so that one buffer serves each. */
-static void set_rows(const row_shape *s, const guarded *x, const float **rows) {
+static void set_rows(const row_shape *s, const guarded *x, const void **rows) {
     for (int i = 0; i < s->kh; i++) rows[i] = x->data + (size_t)(s->kh - 1 - i) * s->x_row;
 }
 
 static void compare_row(const tl_depthwise_row *d, const float *before, worst *w) {
+    const float *const *x = (const float *const *)(const void *)d->x;
+    const float *y = d->y, *residual = d->residual;
     for (int64_t p = 0; p < d->pixels; p++) {
         for (int64_t c = 0; c < d->c; c++) {
             exact sum = {0};
             for (int i = 0; i < d->kh; i++) {
                 for (int j = 0; j < d->kw; j++)
-                    exact_add(&sum, (double)d->x[i][p * d->x_step + j * d->x_tap + c] *
+                    exact_add(&sum, (double)x[i][p * d->x_step + j * d->x_tap + c] *
                                         (double)d->w[i * d->w_row + j * d->w_tap + c]);
             }
             int64_t at = p * d->y_step + c;
-            compare_epilogue(w, d->y[at], sum, d->accumulate ? before + at : NULL,
-                             d->bias ? d->bias + c : NULL, d->residual ? d->residual + at : NULL,
-                             d->act);
+            compare_epilogue(w, y[at], sum, d->accumulate ? before + at : NULL,
+                             d->bias ? d->bias + c : NULL, residual ? residual + at : NULL, d->act);
         }
     }
 }
@@ -147,7 +148,7 @@ static void check_depthwise_row(const struct tl_kernels *kernels, uint64_t *seed
     guarded y = guarded_random((size_t)((s.pixels - 1) * s.y_step + s.c), seed);
     guarded before = guarded_copy(&y), residual = guarded_random(y.count, seed);
     guarded bias = guarded_random((size_t)s.c, seed);
-    const float *rows[MAX_TAPS];
+    const void *rows[MAX_TAPS];
     set_rows(&s, &x, rows);
     tl_depthwise_row d = {.kh = s.kh,
                           .kw = s.kw,
@@ -182,7 +183,7 @@ static void check_depthwise_grad(const struct tl_kernels *kernels, uint64_t *see
     guarded dw = guarded_random((size_t)(s.kh * s.w_row - s.w_tap + s.c), seed);
     guarded dy = guarded_random((size_t)((s.pixels - 1) * s.y_step + s.c), seed);
     guarded before = guarded_copy(&dw);
-    const float *rows[MAX_TAPS];
+    const void *rows[MAX_TAPS];
     set_rows(&s, &x, rows);
     tl_depthwise_grad g = {.kh = s.kh,
                            .kw = s.kw,
@@ -200,7 +201,7 @@ static void check_depthwise_grad(const struct tl_kernels *kernels, uint64_t *see
     for (int i = 0; i < s.kh * s.kw; i++) {
         for (int64_t c = 0; c < s.c; c++) {
             int64_t at = i / s.kw * s.w_row + i % s.kw * s.w_tap + c;
-            const float *from = rows[i / s.kw] + i % s.kw * s.x_tap + c;
+            const float *from = (const float *)rows[i / s.kw] + i % s.kw * s.x_tap + c;
             exact sum = {0};
             exact_add(&sum, (double)before.data[at]);
             for (int64_t p = 0; p < s.pixels; p++)
@@ -382,7 +383,7 @@ static void check_nan(const struct tl_kernels *kernels, uint64_t *seed, worst *w
         for (int i = 0; i < 19; i++) x[i] = NAN;
         kernels->act_forward((tl_act)act, x, y, 19);
         for (int i = 0; i < 19; i++) assert_true(isnan(y[i]));
-        const float *a[1] = {x};
+        const void *a[1] = {x};
         int64_t c_row[1] = {0};
         float b[64] = {0};
         tl_gemm_tile t = {.taps = 1,

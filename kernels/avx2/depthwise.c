@@ -2,6 +2,7 @@
 #include "avx2/avx2.h"
 
 #include "avx2/vec.h"
+#include "simd/elem_float.h"
 #include "simd/depthwise.h"
 
 void tl_avx2_depthwise_row(const tl_depthwise_row *row) {

@@ -2,6 +2,8 @@
  * compiled into it here. */
 #include "avx2/avx2.h"
 #include "avx2/vec.h"
+#include "ref/ref.h"
+#include "simd/elem_float.h"
 #include "simd/elementwise.h"
 #include "simd/optimizer.h"
 #include "simd/picture.h"
@@ -12,14 +14,20 @@
 
 const struct tl_kernels tl_kernels_avx2 = {
     .name = "avx2",
+    .element = sizeof(float),
     .mr = TL_AVX2_MR,
     .nr = TL_AVX2_NR,
     .nr_narrow = TL_AVX2_NR_NARROW,
+    .group = 1,
+    .gemm_begin = tl_ref_gemm_nothing,
     .gemm_tile = tl_avx2_gemm_tile,
+    .gemm_end = tl_ref_gemm_nothing,
     .depthwise_row = tl_avx2_depthwise_row,
     .depthwise_grad = tl_avx2_depthwise_grad,
     .winograd_input = simd_winograd_input,
     .winograd_output = simd_winograd_output,
+    .widen = tl_ref_widen,
+    .narrow = tl_ref_narrow,
     .act_forward = simd_act_forward,
     .act_backward = simd_act_backward,
     .add = simd_add,

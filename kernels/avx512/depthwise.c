@@ -2,6 +2,7 @@
 #include "avx512/avx512.h"
 
 #include "avx512/vec.h"
+#include "simd/elem_float.h"
 #include "simd/depthwise.h"
 
 void tl_avx512_depthwise_row(const tl_depthwise_row *row) {

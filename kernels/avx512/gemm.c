@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "avx512/vec.h"
+#include "simd/elem_float.h"
 
 enum { TILE_MR = TL_AVX512_MR };
 #include "simd/gemm.h"

@@ -2,6 +2,8 @@
  * are compiled into it here. */
 #include "avx512/avx512.h"
 #include "avx512/vec.h"
+#include "ref/ref.h"
+#include "simd/elem_float.h"
 #include "simd/elementwise.h"
 #include "simd/optimizer.h"
 #include "simd/picture.h"
@@ -12,14 +14,20 @@
 
 const struct tl_kernels tl_kernels_avx512 = {
     .name = "avx512",
+    .element = sizeof(float),
     .mr = TL_AVX512_MR,
     .nr = TL_AVX512_NR,
     .nr_narrow = TL_AVX512_NR_NARROW,
+    .group = 1,
+    .gemm_begin = tl_ref_gemm_nothing,
     .gemm_tile = tl_avx512_gemm_tile,
+    .gemm_end = tl_ref_gemm_nothing,
     .depthwise_row = tl_avx512_depthwise_row,
     .depthwise_grad = tl_avx512_depthwise_grad,
     .winograd_input = simd_winograd_input,
     .winograd_output = simd_winograd_output,
+    .widen = tl_ref_widen,
+    .narrow = tl_ref_narrow,
     .act_forward = simd_act_forward,
     .act_backward = simd_act_backward,
     .add = simd_add,

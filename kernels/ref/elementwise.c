@@ -104,7 +104,7 @@ static ALWAYS_INLINE void forward_loop(tl_act act, const float *x, float *y, int
     for (int64_t i = 0; i < n; i++) y[i] = act_value(act, x[i]);
 }
 
-void tl_ref_act_forward(tl_act act, const float *x, float *y, int64_t n) {
+void tl_ref_act_forward(tl_act act, const void *x, void *y, int64_t n) {
 #define LOOP(constant) forward_loop(constant, x, y, n)
     FOR_ACT(act, LOOP)
 #undef LOOP
@@ -121,24 +121,29 @@ static ALWAYS_INLINE void backward_loop(tl_act act, const float *v, const float 
     }
 }
 
-void tl_ref_act_backward(tl_act act, const float *v, const float *dy, bool add, float *dx,
-                         int64_t n) {
+void tl_ref_act_backward(tl_act act, const void *v, const void *dy, bool add, void *dx, int64_t n) {
 #define LOOP(constant) backward_loop(constant, v, dy, add, dx, n)
     FOR_ACT(act, LOOP)
 #undef LOOP
 }
 
-void tl_ref_add(const float *a, const float *b, float *y, int64_t n) {
+void tl_ref_add(const void *left, const void *right, void *result, int64_t n) {
+    const float *a = left, *b = right;
+    float *y = result;
     EACH_BY_ITSELF
     for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
 }
 
-void tl_ref_mul(const float *a, const float *b, float *y, int64_t n) {
+void tl_ref_mul(const void *left, const void *right, void *result, int64_t n) {
+    const float *a = left, *b = right;
+    float *y = result;
     EACH_BY_ITSELF
     for (int64_t i = 0; i < n; i++) y[i] = a[i] * b[i];
 }
 
-void tl_ref_mul_add(const float *a, const float *b, float *y, int64_t n) {
+void tl_ref_mul_add(const void *left, const void *right, void *result, int64_t n) {
+    const float *a = left, *b = right;
+    float *y = result;
     EACH_BY_ITSELF
     for (int64_t i = 0; i < n; i++) y[i] += a[i] * b[i];
 }
@@ -151,15 +156,16 @@ static ALWAYS_INLINE void scale_shift_loop(tl_act act, const float *x, const flo
     }
 }
 
-void tl_ref_scale_shift(const float *x, const float *scale, const float *shift, tl_act act,
-                        float *y, int64_t rows, int64_t c) {
+void tl_ref_scale_shift(const void *x, const float *scale, const float *shift, tl_act act, void *y,
+                        int64_t rows, int64_t c) {
 #define LOOP(constant) scale_shift_loop(constant, x, scale, shift, y, rows, c)
     FOR_ACT(act, LOOP)
 #undef LOOP
 }
 
-void tl_ref_moments(const float *x, const float *center, double *sum, double *sum2, int64_t rows,
+void tl_ref_moments(const void *from, const float *center, double *sum, double *sum2, int64_t rows,
                     int64_t c) {
+    const float *x = from;
     for (int64_t r = 0; r < rows; r++, x += c) {
         EACH_BY_ITSELF
         for (int64_t i = 0; i < c; i++) {
@@ -171,8 +177,9 @@ void tl_ref_moments(const float *x, const float *center, double *sum, double *su
     }
 }
 
-void tl_ref_moments_backward(const float *x, const float *dy, const float *center, double *sum_dy,
-                             double *sum_dy_x, int64_t rows, int64_t c) {
+void tl_ref_moments_backward(const void *values, const void *slopes, const float *center,
+                             double *sum_dy, double *sum_dy_x, int64_t rows, int64_t c) {
+    const float *x = values, *dy = slopes;
     for (int64_t r = 0; r < rows; r++, x += c, dy += c) {
         EACH_BY_ITSELF
         for (int64_t i = 0; i < c; i++) {
@@ -183,8 +190,10 @@ void tl_ref_moments_backward(const float *x, const float *dy, const float *cente
     }
 }
 
-void tl_ref_affine3(const float *dy, const float *x, const float *a, const float *b, const float *d,
-                    bool add, float *dx, int64_t rows, int64_t c) {
+void tl_ref_affine3(const void *slopes, const void *values, const float *a, const float *b,
+                    const float *d, bool add, void *result, int64_t rows, int64_t c) {
+    const float *dy = slopes, *x = values;
+    float *dx = result;
     for (int64_t r = 0; r < rows; r++, dy += c, x += c, dx += c) {
         EACH_BY_ITSELF
         for (int64_t i = 0; i < c; i++) {
@@ -194,7 +203,8 @@ void tl_ref_affine3(const float *dy, const float *x, const float *a, const float
     }
 }
 
-void tl_ref_row_sums(const float *x, int64_t x_step, double *sum, int64_t rows, int64_t c) {
+void tl_ref_row_sums(const void *from, int64_t x_step, double *sum, int64_t rows, int64_t c) {
+    const float *x = from;
     for (int64_t r = 0; r < rows; r++, x += x_step) {
         EACH_BY_ITSELF
         for (int64_t i = 0; i < c; i++) sum[i] += (double)x[i];

@@ -4,8 +4,8 @@
 
 static void add_row(const tl_gemm_tile *t, int row, int columns, float sum[TL_REF_NR]) {
     for (int64_t r = 0; r < t->taps; r++) {
-        const float *a = t->a[r * TL_REF_MR + row] + t->a_offset;
-        const float *b = t->b + r * t->b_tap;
+        const float *a = (const float *)t->a[r * TL_REF_MR + row] + t->a_offset;
+        const float *b = (const float *)t->b + r * t->b_tap;
         for (int64_t k = 0; k < t->k; k++) {
             float value = a[k * t->a_step];
             for (int j = 0; j < columns; j++) sum[j] += value * b[j];
@@ -15,13 +15,19 @@ static void add_row(const tl_gemm_tile *t, int row, int columns, float sum[TL_RE
 }
 
 static void finish_row(const tl_gemm_tile *t, int64_t at, int columns, const float *sum) {
+    float *c = (float *)t->c + at;
+    const float *residual = t->residual;
     for (int j = 0; j < columns; j++) {
         float value = sum[j];
-        if (t->accumulate) value += t->c[at + j];
+        if (t->accumulate) value += c[j];
         if (t->bias) value += t->bias[j];
-        if (t->residual) value += t->residual[at + j];
-        t->c[at + j] = tl_ref_act(t->act, value);
+        if (residual) value += residual[at + j];
+        c[j] = tl_ref_act(t->act, value);
     }
+}
+
+/* No registers need setting up. */
+void tl_ref_gemm_nothing(void) {
 }
 
 void tl_ref_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {

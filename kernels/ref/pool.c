@@ -33,7 +33,9 @@ static void max_block(const tl_pool_row *row, const float *x, int64_t c, float *
     for (int64_t k = 0; k < c; k++) winner[k] = (uint8_t)place[k];
 }
 
-void tl_ref_max_pool(const tl_pool_row *row, const float *x, float *y, uint8_t *winner) {
+void tl_ref_max_pool(const tl_pool_row *row, const void *in, void *out, uint8_t *winner) {
+    const float *x = in;
+    float *y = out;
     for (int64_t p = 0; p < row->pixels; p++, x += row->x_step, y += row->y_step) {
         for (int64_t first = 0; first < row->c; first += BLOCK) {
             int64_t left = row->c - first, c = left < BLOCK ? left : BLOCK;
@@ -43,8 +45,10 @@ void tl_ref_max_pool(const tl_pool_row *row, const float *x, float *y, uint8_t *
     }
 }
 
-void tl_ref_max_pool_backward(const tl_pool_row *row, const uint8_t *winner, const float *dy,
-                              float *dx) {
+void tl_ref_max_pool_backward(const tl_pool_row *row, const uint8_t *winner, const void *slopes,
+                              void *result) {
+    const float *dy = slopes;
+    float *dx = result;
     for (int64_t p = 0; p < row->pixels; p++) {
         for (int i = 0; i < row->kh; i++) {
             for (int j = 0; j < row->kw; j++) {
@@ -59,7 +63,9 @@ void tl_ref_max_pool_backward(const tl_pool_row *row, const uint8_t *winner, con
     }
 }
 
-void tl_ref_avg_pool(const tl_pool_row *row, const float *x, float *y) {
+void tl_ref_avg_pool(const tl_pool_row *row, const void *in, void *out) {
+    const float *x = in;
+    float *y = out;
     for (int64_t p = 0; p < row->pixels; p++, x += row->x_step, y += row->y_step) {
         memset(y, 0, (size_t)row->c * sizeof(float));
         for (int i = 0; i < row->kh; i++) {
@@ -72,7 +78,9 @@ void tl_ref_avg_pool(const tl_pool_row *row, const float *x, float *y) {
     }
 }
 
-void tl_ref_avg_pool_backward(const tl_pool_row *row, const float *dy, float *dx) {
+void tl_ref_avg_pool_backward(const tl_pool_row *row, const void *slopes, void *result) {
+    const float *dy = slopes;
+    float *dx = result;
     for (int64_t p = 0; p < row->pixels; p++, dx += row->x_step, dy += row->y_step) {
         for (int i = 0; i < row->kh; i++) {
             for (int j = 0; j < row->kw; j++) {

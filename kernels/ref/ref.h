@@ -9,40 +9,44 @@ enum { TL_REF_MR = 4, TL_REF_NR = 16, TL_REF_NR_NARROW = 8 };
 
 /* Matrix multiplication (gemm.c), depthwise (depthwise.c) and Winograd (winograd.c) convolution. */
 void tl_ref_gemm_tile(const tl_gemm_tile *tile, int rows, int columns);
+void tl_ref_gemm_nothing(void); /* gemm_begin() and gemm_end() where no register is set up */
 void tl_ref_depthwise_row(const tl_depthwise_row *row);
 void tl_ref_depthwise_grad(const tl_depthwise_grad *grad);
 void tl_ref_winograd_input(const tl_winograd_input *tile);
 void tl_ref_winograd_output(const tl_winograd_output *tile);
 
+/* Between the types (bf16.c). */
+void tl_ref_widen(const void *x, float *y, int64_t n);
+void tl_ref_narrow(const float *x, void *y, int64_t n);
+
 /* Element-wise (elementwise.c). */
 float tl_ref_act(tl_act act, float x); /* one value; what every epilogue computes */
-void tl_ref_act_forward(tl_act act, const float *x, float *y, int64_t n);
-void tl_ref_act_backward(tl_act act, const float *v, const float *dy, bool add, float *dx,
-                         int64_t n);
-void tl_ref_add(const float *a, const float *b, float *y, int64_t n);
-void tl_ref_mul(const float *a, const float *b, float *y, int64_t n);
-void tl_ref_mul_add(const float *a, const float *b, float *y, int64_t n);
-void tl_ref_scale_shift(const float *x, const float *scale, const float *shift, tl_act act,
-                        float *y, int64_t rows, int64_t c);
-void tl_ref_moments(const float *x, const float *center, double *sum, double *sum2, int64_t rows,
+void tl_ref_act_forward(tl_act act, const void *x, void *y, int64_t n);
+void tl_ref_act_backward(tl_act act, const void *v, const void *dy, bool add, void *dx, int64_t n);
+void tl_ref_add(const void *a, const void *b, void *y, int64_t n);
+void tl_ref_mul(const void *a, const void *b, void *y, int64_t n);
+void tl_ref_mul_add(const void *a, const void *b, void *y, int64_t n);
+void tl_ref_scale_shift(const void *x, const float *scale, const float *shift, tl_act act, void *y,
+                        int64_t rows, int64_t c);
+void tl_ref_moments(const void *x, const float *center, double *sum, double *sum2, int64_t rows,
                     int64_t c);
-void tl_ref_moments_backward(const float *x, const float *dy, const float *center, double *sum_dy,
+void tl_ref_moments_backward(const void *x, const void *dy, const float *center, double *sum_dy,
                              double *sum_dy_x, int64_t rows, int64_t c);
-void tl_ref_affine3(const float *dy, const float *x, const float *a, const float *b, const float *d,
-                    bool add, float *dx, int64_t rows, int64_t c);
+void tl_ref_affine3(const void *dy, const void *x, const float *a, const float *b, const float *d,
+                    bool add, void *dx, int64_t rows, int64_t c);
 
-void tl_ref_row_sums(const float *x, int64_t x_step, double *sum, int64_t rows, int64_t c);
+void tl_ref_row_sums(const void *x, int64_t x_step, double *sum, int64_t rows, int64_t c);
 
 /* Pooling (pool.c). */
-void tl_ref_max_pool(const tl_pool_row *row, const float *x, float *y, uint8_t *winner);
-void tl_ref_max_pool_backward(const tl_pool_row *row, const uint8_t *winner, const float *dy,
-                              float *dx);
-void tl_ref_avg_pool(const tl_pool_row *row, const float *x, float *y);
-void tl_ref_avg_pool_backward(const tl_pool_row *row, const float *dy, float *dx);
+void tl_ref_max_pool(const tl_pool_row *row, const void *x, void *y, uint8_t *winner);
+void tl_ref_max_pool_backward(const tl_pool_row *row, const uint8_t *winner, const void *dy,
+                              void *dx);
+void tl_ref_avg_pool(const tl_pool_row *row, const void *x, void *y);
+void tl_ref_avg_pool_backward(const tl_pool_row *row, const void *dy, void *dx);
 
 /* Softmax (softmax.c). */
-void tl_ref_softmax(const float *x, float *y, int64_t n);
-void tl_ref_softmax_backward(const float *y, const float *dy, bool add, float *dx, int64_t n);
+void tl_ref_softmax(const void *x, void *y, int64_t n);
+void tl_ref_softmax_backward(const void *y, const void *dy, bool add, void *dx, int64_t n);
 
 /* Pictures (picture.c). */
 void tl_ref_resample_pixel(const tl_resample_axis *axis, int i, const uint8_t *in, uint8_t *out);

@@ -4,7 +4,9 @@
 #include <math.h>
 
 /* The largest value is subtracted first, so that exp() cannot overflow. */
-void tl_ref_softmax(const float *x, float *y, int64_t n) {
+void tl_ref_softmax(const void *in, void *out, int64_t n) {
+    const float *x = in;
+    float *y = out;
     float largest = x[0];
     for (int64_t i = 1; i < n; i++) largest = x[i] > largest ? x[i] : largest;
     double sum = 0;
@@ -16,7 +18,10 @@ void tl_ref_softmax(const float *x, float *y, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] *= scale;
 }
 
-void tl_ref_softmax_backward(const float *y, const float *dy, bool add, float *dx, int64_t n) {
+void tl_ref_softmax_backward(const void *out, const void *slopes, bool add, void *result,
+                             int64_t n) {
+    const float *y = out, *dy = slopes;
+    float *dx = result;
     double dot = 0;
     for (int64_t i = 0; i < n; i++) dot += (double)dy[i] * (double)y[i];
     for (int64_t i = 0; i < n; i++) {

@@ -20,10 +20,12 @@ DEPTHWISE_INLINE void depthwise_finish(const tl_depthwise_row *d, int64_t pixel,
     UNROLL
     for (int p = 0; p < pixels; p++) {
         int64_t at = (pixel + p) * d->y_step + channel;
+        elem *y = (elem *)d->y + at;
         vec value = vec_add(sum[p], bias);
-        if (d->accumulate) value = vec_add(value, vec_load_first(d->y + at, mask));
-        if (d->residual) value = vec_add(value, vec_load_first(d->residual + at, mask));
-        vec_store_first(d->y + at, mask, vec_act_straight(d->act, value));
+        if (d->accumulate) value = vec_add(value, elem_load_first(y, mask));
+        if (d->residual)
+            value = vec_add(value, elem_load_first((const elem *)d->residual + at, mask));
+        elem_store_first(y, mask, vec_act_straight(d->act, value));
     }
 }
 
@@ -33,13 +35,13 @@ DEPTHWISE_INLINE void depthwise_pixels(const tl_depthwise_row *d, int64_t pixel,
     vec sum[DW_PIXELS];
     for (int p = 0; p < pixels; p++) sum[p] = vec_set(0.0f);
     for (int i = 0; i < d->kh; i++) {
-        const float *x = d->x[i] + pixel * d->x_step + channel;
+        const elem *x = (const elem *)d->x[i] + pixel * d->x_step + channel;
         const float *w = d->w + i * d->w_row + channel;
         for (int j = 0; j < d->kw; j++) {
             vec weight = vec_load_first(w + j * d->w_tap, mask);
             UNROLL
             for (int p = 0; p < pixels; p++)
-                sum[p] = vec_fma(vec_load_first(x + p * d->x_step, mask), weight, sum[p]);
+                sum[p] = vec_fma(elem_load_first(x + p * d->x_step, mask), weight, sum[p]);
             x += d->x_tap;
         }
     }
@@ -71,10 +73,10 @@ DEPTHWISE_INLINE void depthwise_square(const tl_depthwise_row *d, int64_t channe
         for (int p = 0; p < DW_PIXELS; p++) sum[p] = vec_set(0.0f);
         UNROLL
         for (int i = 0; i < size; i++) {
-            const float *x = d->x[i] + pixel * d->x_step + channel;
+            const elem *x = (const elem *)d->x[i] + pixel * d->x_step + channel;
             UNROLL
             for (int q = 0; q < (DW_PIXELS - 1) * stride + size; q++) {
-                vec column = vec_load_first(x + q * d->x_tap, mask);
+                vec column = elem_load_first(x + q * d->x_tap, mask);
                 UNROLL
                 for (int p = 0; p < DW_PIXELS; p++) {
                     int j = q - p * stride;
@@ -99,8 +101,8 @@ static inline void depthwise_smooth(const tl_depthwise_row *d) {
     for (int64_t channel = 0; channel < d->c; channel += VEC) {
         vec_mask mask = vec_first(d->c - channel);
         for (int64_t pixel = 0; pixel < d->pixels; pixel++) {
-            float *y = d->y + pixel * d->y_step + channel;
-            vec_store_first(y, mask, vec_act_call(d->act, vec_load_first(y, mask)));
+            elem *y = (elem *)d->y + pixel * d->y_step + channel;
+            elem_store_first(y, mask, vec_act_call(d->act, elem_load_first(y, mask)));
         }
     }
 }
@@ -130,13 +132,13 @@ DEPTHWISE_INLINE void depthwise_grad_taps(const tl_depthwise_grad *g, int i, int
     vec sum[DW_MAX];
     UNROLL
     for (int j = 0; j < taps; j++) sum[j] = vec_set(0.0f);
-    const float *x = g->x[i] + first * g->x_tap + channel;
-    const float *dy = g->dy + channel;
+    const elem *x = (const elem *)g->x[i] + first * g->x_tap + channel;
+    const elem *dy = (const elem *)g->dy + channel;
     for (int64_t p = 0; p < g->pixels; p++) {
-        vec slope = vec_load_first(dy, mask);
+        vec slope = elem_load_first(dy, mask);
         UNROLL
         for (int j = 0; j < taps; j++)
-            sum[j] = vec_fma(slope, vec_load_first(x + j * g->x_tap, mask), sum[j]);
+            sum[j] = vec_fma(slope, elem_load_first(x + j * g->x_tap, mask), sum[j]);
         x += g->x_step;
         dy += g->dy_step;
     }
@@ -153,12 +155,13 @@ static void depthwise_grad_3x3(const tl_depthwise_grad *g, int64_t channel, vec_
     vec sum[9];
     UNROLL
     for (int t = 0; t < 9; t++) sum[t] = vec_set(0.0f);
+    const elem *dy = (const elem *)g->dy + channel;
     for (int64_t p = 0; p < g->pixels; p++) {
-        vec slope = vec_load_first(g->dy + p * g->dy_step + channel, mask);
+        vec slope = elem_load_first(dy + p * g->dy_step, mask);
         UNROLL
         for (int t = 0; t < 9; t++) {
-            const float *x = g->x[t / 3] + p * g->x_step + t % 3 * g->x_tap + channel;
-            sum[t] = vec_fma(slope, vec_load_first(x, mask), sum[t]);
+            const elem *x = (const elem *)g->x[t / 3] + p * g->x_step + t % 3 * g->x_tap + channel;
+            sum[t] = vec_fma(slope, elem_load_first(x, mask), sum[t]);
         }
     }
     UNROLL

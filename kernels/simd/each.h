@@ -1,4 +1,4 @@
-/* Loops over floats, for whichever vec.h was included before. */
+/* Loops over elements, for whichever vec.h was included before. */
 #ifndef TL_KERNELS_SIMD_EACH_H
 #define TL_KERNELS_SIMD_EACH_H
 
@@ -16,8 +16,8 @@
     } while (0)
 
 /* Stores x, or adds it to what is there. */
-SIMD_INLINE void vec_put(float *to, vec_mask mask, bool add, vec x) {
-    vec_store_first(to, mask, add ? vec_add(vec_load_first(to, mask), x) : x);
+SIMD_INLINE void elem_put(elem *to, vec_mask mask, bool add, vec x) {
+    elem_store_first(to, mask, add ? vec_add(elem_load_first(to, mask), x) : x);
 }
 
 #endif

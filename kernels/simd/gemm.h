@@ -1,7 +1,7 @@
 /* The batch-reduce tile of one instruction set. The file that includes this has included its
- * vec.h and defines TILE_MR, the rows that fit into its registers beside two vectors of B and
- * one of A. Every loop over rows or vectors has constant bounds after inlining, so that the sums
- * stay in registers. */
+ * vec.h and elements, and defines TILE_MR, the rows that fit into its registers beside two vectors
+ * of B and one of A. Every loop over rows or vectors has constant bounds after inlining, so that
+ * the sums stay in registers. */
 #ifndef TL_KERNELS_SIMD_GEMM_H
 #define TL_KERNELS_SIMD_GEMM_H
 
@@ -13,47 +13,67 @@
 
 enum { TILE_VECTORS = 2, TILE_NR = TILE_VECTORS * VEC };
 
-/* Floats of a cache line. */
-enum { TILE_LINE = 16 };
+enum { TILE_LINE = 64 }; /* bytes of a cache line */
+
+/* Adds the products of one group of k; `rest` of them when the last one is not whole, else 0. */
+TILE_INLINE void tile_group(const elem *const *a, int64_t at, const elem *b, const int rows,
+                            const int vectors, int64_t rest, vec sum[TILE_MR][TILE_VECTORS]) {
+    elem_factors b0 = elem_groups(b);
+    elem_factors b1 = vectors > 1 ? elem_groups(b + VEC * ELEM_GROUP) : b0;
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        elem_factors value = rest ? elem_spread_first(a[i] + at, rest) : elem_spread(a[i] + at);
+        sum[i][0] = elem_multiply_add(value, b0, sum[i][0]);
+        if (vectors > 1) sum[i][1] = elem_multiply_add(value, b1, sum[i][1]);
+    }
+}
 
 /* `fetch` is a constant too: the loop without is a little faster. */
 TILE_INLINE void tile_multiply(const tl_gemm_tile *t, const int rows, const int vectors,
                                const bool fetch, vec sum[TILE_MR][TILE_VECTORS]) {
-    const float *next = t->next;
+    const char *next = t->next;
     for (int64_t r = 0; r < t->taps; r++) {
-        const float *a[TILE_MR];
+        const elem *a[TILE_MR];
         UNROLL
-        for (int i = 0; i < rows; i++) a[i] = t->a[r * TILE_MR + i] + t->a_offset;
-        const float *b = t->b + r * t->b_tap;
-        int64_t at = 0;
-        for (int64_t k = t->k; k > 0; k--) {
-            vec b0 = vec_load(b);
-            vec b1 = vectors > 1 ? vec_load(b + VEC) : b0;
+        for (int i = 0; i < rows; i++) a[i] = (const elem *)t->a[r * TILE_MR + i] + t->a_offset;
+        const elem *b = (const elem *)t->b + r * t->b_tap;
+        int64_t at = 0, k = t->k;
+        for (; k >= ELEM_GROUP; k -= ELEM_GROUP) {
             if (fetch) {
                 __builtin_prefetch(next, 0, 2);
                 next += TILE_LINE;
             }
-            UNROLL
-            for (int i = 0; i < rows; i++) {
-                vec value = vec_set(a[i][at]);
-                sum[i][0] = vec_fma(value, b0, sum[i][0]);
-                if (vectors > 1) sum[i][1] = vec_fma(value, b1, sum[i][1]);
-            }
+            tile_group(a, at, b, rows, vectors, 0, sum);
             at += t->a_step;
             b += t->b_step;
         }
+        if (ELEM_GROUP > 1 && k > 0) tile_group(a, at, b, rows, vectors, k, sum);
     }
 }
 
+/* Part of a row of C or of the residual, which are of elements or of floats. */
+TILE_INLINE vec tile_load(const tl_gemm_tile *t, const void *from, int64_t at, vec_mask mask) {
+    if (sizeof(elem) < sizeof(float) && t->c_float)
+        return vec_load_first((const float *)from + at, mask);
+    return elem_load_first((const elem *)from + at, mask);
+}
+
+TILE_INLINE void tile_put(const tl_gemm_tile *t, int64_t at, vec_mask mask, vec x) {
+    if (sizeof(elem) < sizeof(float) && t->c_float)
+        vec_store_first((float *)t->c + at, mask, x);
+    else
+        elem_store_first((elem *)t->c + at, mask, x);
+}
+
 /* Adds the same part of C or of the residual to every row. */
-TILE_INLINE void tile_add_rows(const tl_gemm_tile *t, const float *from, const int rows,
+TILE_INLINE void tile_add_rows(const tl_gemm_tile *t, const void *from, const int rows,
                                const int vectors, vec_mask last, vec sum[TILE_MR][TILE_VECTORS]) {
     UNROLL
     for (int i = 0; i < rows; i++) {
-        const float *row = from + t->c_row[i];
-        if (vectors > 1) sum[i][0] = vec_add(sum[i][0], vec_load(row));
+        int64_t at = t->c_row[i];
+        if (vectors > 1) sum[i][0] = vec_add(sum[i][0], tile_load(t, from, at, vec_all()));
         vec *end = &sum[i][vectors - 1];
-        *end = vec_add(*end, vec_load_first(row + (vectors - 1) * VEC, last));
+        *end = vec_add(*end, tile_load(t, from, at + (vectors - 1) * VEC, last));
     }
 }
 
@@ -80,19 +100,20 @@ TILE_INLINE void tile_store(const tl_gemm_tile *t, const int rows, const int vec
                             vec sum[TILE_MR][TILE_VECTORS]) {
     UNROLL
     for (int i = 0; i < rows; i++) {
-        float *row = t->c + t->c_row[i];
-        if (vectors > 1) vec_store(row, sum[i][0]);
-        vec_store_first(row + (vectors - 1) * VEC, last, sum[i][vectors - 1]);
+        int64_t at = t->c_row[i];
+        if (vectors > 1) tile_put(t, at, vec_all(), sum[i][0]);
+        tile_put(t, at + (vectors - 1) * VEC, last, sum[i][vectors - 1]);
     }
 }
 
 /* The costlier activations go over the stored tile: unrolled they would be too much code. */
 static void tile_act(const tl_gemm_tile *t, int rows, int vectors, vec_mask last) {
     for (int i = 0; i < rows; i++) {
-        float *row = t->c + t->c_row[i];
-        if (vectors > 1) vec_store(row, vec_act(t->act, vec_load(row)));
-        row += (vectors - 1) * VEC;
-        vec_store_first(row, last, vec_act(t->act, vec_load_first(row, last)));
+        for (int v = 0; v < vectors; v++) {
+            int64_t at = t->c_row[i] + v * VEC;
+            vec_mask mask = v + 1 < vectors ? vec_all() : last;
+            tile_put(t, at, mask, vec_act(t->act, tile_load(t, t->c, at, mask)));
+        }
     }
 }
 

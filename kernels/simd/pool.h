@@ -10,13 +10,13 @@ SIMD_INLINE vec_test beats(vec x, vec best) {
 }
 
 /* The largest of one window, its place in *place. */
-SIMD_INLINE vec largest_of(const tl_pool_row *p, const float *x, vec_mask mask, const bool places,
+SIMD_INLINE vec largest_of(const tl_pool_row *p, const elem *x, vec_mask mask, const bool places,
                            vec *place) {
-    vec best = vec_load_first(x, mask), winner = vec_set((float)p->first_place);
+    vec best = elem_load_first(x, mask), winner = vec_set((float)p->first_place);
     for (int i = 0; i < p->kh; i++) {
-        const float *from = x + i * p->x_row;
+        const elem *from = x + i * p->x_row;
         for (int j = 0; j < p->kw; j++, from += p->x_tap) {
-            vec value = vec_load_first(from, mask);
+            vec value = elem_load_first(from, mask);
             vec_test wins = beats(value, best);
             best = vec_pick(wins, value, best);
             if (places) {
@@ -29,18 +29,20 @@ SIMD_INLINE vec largest_of(const tl_pool_row *p, const float *x, vec_mask mask, 
     return best;
 }
 
-static void simd_max_pool(const tl_pool_row *p, const float *x, float *y, uint8_t *winner) {
+static void simd_max_pool(const tl_pool_row *p, const void *in, void *out, uint8_t *winner) {
+    const elem *x = in;
+    elem *y = out;
     for (int64_t pixel = 0; pixel < p->pixels; pixel++, x += p->x_step, y += p->y_step) {
         vec place;
         if (!winner) {
-#define BODY(i, mask) vec_store_first(y + (i), mask, largest_of(p, x + (i), mask, false, &place))
+#define BODY(i, mask) elem_store_first(y + (i), mask, largest_of(p, x + (i), mask, false, &place))
             FOR_VECTORS(p->c, BODY);
 #undef BODY
             continue;
         }
 #define BODY(i, mask)                                                                              \
     do {                                                                                           \
-        vec_store_first(y + (i), mask, largest_of(p, x + (i), mask, true, &place));                \
+        elem_store_first(y + (i), mask, largest_of(p, x + (i), mask, true, &place));               \
         ivec_store_bytes(winner + (i), p->c - (i), ivec_of_floats(place));                         \
     } while (0)
         FOR_VECTORS(p->c, BODY);
@@ -50,23 +52,25 @@ static void simd_max_pool(const tl_pool_row *p, const float *x, float *y, uint8_
 }
 
 /* Every place takes its share, most of it 0, rather than each winner going to its place. */
-SIMD_INLINE void share_out(const tl_pool_row *p, vec place, vec dy, float *dx, vec_mask mask) {
+SIMD_INLINE void share_out(const tl_pool_row *p, vec place, vec dy, elem *dx, vec_mask mask) {
     for (int i = 0; i < p->kh; i++) {
-        float *to = dx + i * p->x_row;
+        elem *to = dx + i * p->x_row;
         for (int j = 0; j < p->kw; j++, to += p->x_tap) {
             vec here = vec_set((float)(p->first_place + i * p->place_row + j));
             vec share = vec_pick(vec_equal(place, here), dy, vec_set(0.0f));
-            vec_put(to, mask, true, share);
+            elem_put(to, mask, true, share);
         }
     }
 }
 
-static void simd_max_pool_backward(const tl_pool_row *p, const uint8_t *winner, const float *dy,
-                                   float *dx) {
+static void simd_max_pool_backward(const tl_pool_row *p, const uint8_t *winner, const void *slopes,
+                                   void *result) {
+    const elem *dy = slopes;
+    elem *dx = result;
     for (int64_t pixel = 0; pixel < p->pixels; pixel++, dx += p->x_step) {
 #define BODY(i, mask)                                                                              \
     share_out(p, vec_of_ints(ivec_bytes(winner + (i), p->c - (i))),                                \
-              vec_load_first(dy + (i), mask), dx + (i), mask)
+              elem_load_first(dy + (i), mask), dx + (i), mask)
         FOR_VECTORS(p->c, BODY);
 #undef BODY
         winner += p->y_step;
@@ -74,37 +78,41 @@ static void simd_max_pool_backward(const tl_pool_row *p, const uint8_t *winner, 
     }
 }
 
-SIMD_INLINE vec window_sum(const tl_pool_row *p, const float *x, vec_mask mask) {
+SIMD_INLINE vec window_sum(const tl_pool_row *p, const elem *x, vec_mask mask) {
     vec sum = vec_set(0.0f);
     for (int i = 0; i < p->kh; i++) {
-        const float *from = x + i * p->x_row;
+        const elem *from = x + i * p->x_row;
         for (int j = 0; j < p->kw; j++, from += p->x_tap)
-            sum = vec_add(sum, vec_load_first(from, mask));
+            sum = vec_add(sum, elem_load_first(from, mask));
     }
     return sum;
 }
 
-static void simd_avg_pool(const tl_pool_row *p, const float *x, float *y) {
+static void simd_avg_pool(const tl_pool_row *p, const void *in, void *out) {
+    const elem *x = in;
+    elem *y = out;
     const vec weight = vec_set(p->weight);
     for (int64_t pixel = 0; pixel < p->pixels; pixel++, x += p->x_step, y += p->y_step) {
-#define BODY(i, mask) vec_store_first(y + (i), mask, vec_mul(window_sum(p, x + (i), mask), weight))
+#define BODY(i, mask) elem_store_first(y + (i), mask, vec_mul(window_sum(p, x + (i), mask), weight))
         FOR_VECTORS(p->c, BODY);
 #undef BODY
     }
 }
 
-SIMD_INLINE void add_to_window(const tl_pool_row *p, vec share, float *dx, vec_mask mask) {
+SIMD_INLINE void add_to_window(const tl_pool_row *p, vec share, elem *dx, vec_mask mask) {
     for (int i = 0; i < p->kh; i++) {
-        float *to = dx + i * p->x_row;
-        for (int j = 0; j < p->kw; j++, to += p->x_tap) vec_put(to, mask, true, share);
+        elem *to = dx + i * p->x_row;
+        for (int j = 0; j < p->kw; j++, to += p->x_tap) elem_put(to, mask, true, share);
     }
 }
 
-static void simd_avg_pool_backward(const tl_pool_row *p, const float *dy, float *dx) {
+static void simd_avg_pool_backward(const tl_pool_row *p, const void *slopes, void *result) {
+    const elem *dy = slopes;
+    elem *dx = result;
     const vec weight = vec_set(p->weight);
     for (int64_t pixel = 0; pixel < p->pixels; pixel++, dx += p->x_step, dy += p->y_step) {
 #define BODY(i, mask)                                                                              \
-    add_to_window(p, vec_mul(vec_load_first(dy + (i), mask), weight), dx + (i), mask)
+    add_to_window(p, vec_mul(elem_load_first(dy + (i), mask), weight), dx + (i), mask)
         FOR_VECTORS(p->c, BODY);
 #undef BODY
     }

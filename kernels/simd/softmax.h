@@ -9,12 +9,12 @@
 #include "simd/each.h"
 
 /* What is not there counts as -inf: never the largest, and e^-inf = 0. */
-SIMD_INLINE vec load_or_least(const float *x, vec_mask mask) {
-    return vec_first_or(vec_load_first(x, mask), mask, vec_set(-INFINITY));
+SIMD_INLINE vec load_or_least(const elem *x, vec_mask mask) {
+    return vec_first_or(elem_load_first(x, mask), mask, vec_set(-INFINITY));
 }
 
 /* A NaN may get lost here: it comes back through the sum. */
-static float row_largest(const float *x, int64_t n) {
+static float row_largest(const elem *x, int64_t n) {
     vec best = vec_set(-INFINITY);
 #define BODY(i, mask) best = vec_max(best, load_or_least(x + (i), mask))
     FOR_VECTORS(n, BODY);
@@ -26,33 +26,36 @@ static float row_largest(const float *x, int64_t n) {
     return largest;
 }
 
-static void simd_softmax(const float *x, float *y, int64_t n) {
+/* The powers are taken twice: between the two, elements would round them. */
+static void simd_softmax(const void *in, void *out, int64_t n) {
+    const elem *x = in;
+    elem *y = out;
     vec largest = vec_set(row_largest(x, n));
     vec_wide sum = wide_zero();
-#define BODY(i, mask)                                                                              \
-    do {                                                                                           \
-        vec value = load_or_least(x + (i), mask);                                                  \
-        vec power = vec_exp(vec_sub(value, largest));                                              \
-        vec_store_first(y + (i), mask, power);                                                     \
-        sum = wide_add(sum, wide_of(power));                                                       \
-    } while (0)
+#define POWER(i, mask) vec_exp(vec_sub(load_or_least(x + (i), mask), largest))
+#define BODY(i, mask) sum = wide_add(sum, wide_of(POWER(i, mask)))
     FOR_VECTORS(n, BODY);
 #undef BODY
     vec scale = vec_set((float)(1.0 / wide_total(sum)));
-#define BODY(i, mask) vec_store_first(y + (i), mask, vec_mul(vec_load_first(y + (i), mask), scale))
+#define BODY(i, mask) elem_store_first(y + (i), mask, vec_mul(POWER(i, mask), scale))
     FOR_VECTORS(n, BODY);
 #undef BODY
+#undef POWER
 }
 
-static void simd_softmax_backward(const float *y, const float *dy, bool add, float *dx, int64_t n) {
+static void simd_softmax_backward(const void *out, const void *slopes, bool add, void *result,
+                                  int64_t n) {
+    const elem *y = out, *dy = slopes;
+    elem *dx = result;
     vec_wide sum = wide_zero();
-#define BODY(i, mask) sum = wide_fma(wide_floats(dy + (i), mask), wide_floats(y + (i), mask), sum)
+#define BODY(i, mask) sum = wide_fma(wide_elems(dy + (i), mask), wide_elems(y + (i), mask), sum)
     FOR_VECTORS(n, BODY);
 #undef BODY
     vec dot = vec_set((float)wide_total(sum));
 #define BODY(i, mask)                                                                              \
-    vec_put(dx + (i), mask, add,                                                                   \
-            vec_mul(vec_load_first(y + (i), mask), vec_sub(vec_load_first(dy + (i), mask), dot)))
+    elem_put(                                                                                      \
+        dx + (i), mask, add,                                                                       \
+        vec_mul(elem_load_first(y + (i), mask), vec_sub(elem_load_first(dy + (i), mask), dot)))
     FOR_VECTORS(n, BODY);
 #undef BODY
 }

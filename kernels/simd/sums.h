@@ -14,7 +14,7 @@ enum {
 
 /* What is summed: x and (x - center)^2, or dy and dy (x - center). */
 typedef struct row_sums {
-    const float *x, *dy; /* dy NULL: the former */
+    const elem *x, *dy;  /* dy NULL: the former */
     const float *center; /* NULL: 0 */
     double *first, *second;
     int64_t c;
@@ -36,9 +36,9 @@ SIMD_INLINE void sum_block(const row_sums *s, const bool gradient, const bool ce
         UNROLL
         for (int j = 0; j < vecs; j++) {
             int64_t at = row * s->c + channel + j * VEC;
-            vec_wide x = wide_floats(s->x + at, mask);
+            vec_wide x = wide_elems(s->x + at, mask);
             vec_wide offset = centered ? wide_sub(x, center[j]) : x;
-            vec_wide term = gradient ? wide_floats(s->dy + at, mask) : x;
+            vec_wide term = gradient ? wide_elems(s->dy + at, mask) : x;
             first[j] = wide_add(first[j], term);
             second[j] = wide_fma(gradient ? term : offset, offset, second[j]);
         }
@@ -83,7 +83,7 @@ SIMD_INLINE void sum_rows_of(const row_sums *s, const bool gradient, const bool 
         sum_narrow_rows(s, gradient, centered, rows);
 }
 
-static void simd_moments(const float *x, const float *center, double *sum, double *sum2,
+static void simd_moments(const void *x, const float *center, double *sum, double *sum2,
                          int64_t rows, int64_t c) {
     row_sums s = {.x = x, .center = center, .first = sum, .second = sum2, .c = c};
     if (center)
@@ -92,16 +92,17 @@ static void simd_moments(const float *x, const float *center, double *sum, doubl
         sum_rows_of(&s, false, false, rows);
 }
 
-static void simd_moments_backward(const float *x, const float *dy, const float *center,
+static void simd_moments_backward(const void *x, const void *dy, const float *center,
                                   double *sum_dy, double *sum_dy_x, int64_t rows, int64_t c) {
     row_sums s = {.x = x, .dy = dy, .center = center, .first = sum_dy, .second = sum_dy_x, .c = c};
     sum_rows_of(&s, true, true, rows);
 }
 
-static void simd_row_sums(const float *x, int64_t x_step, double *sum, int64_t rows, int64_t c) {
+static void simd_row_sums(const void *from, int64_t x_step, double *sum, int64_t rows, int64_t c) {
+    const elem *x = from;
     for (int64_t row = 0; row < rows; row++, x += x_step) {
 #define BODY(i, mask)                                                                              \
-    wide_store(sum + (i), mask, wide_add(wide_load(sum + (i), mask), wide_floats(x + (i), mask)))
+    wide_store(sum + (i), mask, wide_add(wide_load(sum + (i), mask), wide_elems(x + (i), mask)))
         FOR_VECTORS(c, BODY);
 #undef BODY
     }

@@ -23,26 +23,26 @@ void tl_context_options_init(tl_context_options *options, size_t size) {
 }
 
 int tl_isa_list(const char **names, int capacity) {
-    const struct tl_kernels *tables[TL_MAX_ISA];
-    int count = tl_kernels_available(tables, TL_MAX_ISA);
-    for (int i = 0; i < count && i < capacity && names; i++) names[i] = tables[i]->name;
+    const tl_isa *found[TL_MAX_ISA];
+    int count = tl_isa_available(found, TL_MAX_ISA);
+    for (int i = 0; i < count && i < capacity && names; i++) names[i] = found[i]->name;
     return count;
 }
 
-static tl_status choose_kernels(const char *isa, const struct tl_kernels **out) {
-    const struct tl_kernels *tables[TL_MAX_ISA];
-    int count = tl_kernels_available(tables, TL_MAX_ISA);
+static tl_status choose_isa(const char *isa, const tl_isa **out) {
+    const tl_isa *found[TL_MAX_ISA];
+    int count = tl_isa_available(found, TL_MAX_ISA);
     if (!isa || !*isa) isa = getenv("TL_ISA");
     if (!isa || !*isa) {
-        *out = tables[count - 1];
+        *out = found[count - 1];
         return TL_OK;
     }
-    *out = tl_kernels_find(isa);
+    *out = tl_isa_find(isa);
     if (*out) return TL_OK;
     char choices[256] = "";
     for (int i = 0; i < count; i++) {
         size_t used = strlen(choices);
-        snprintf(choices + used, sizeof choices - used, "%s%s", i ? ", " : "", tables[i]->name);
+        snprintf(choices + used, sizeof choices - used, "%s%s", i ? ", " : "", found[i]->name);
     }
     return tl_fail(TL_INVALID_ARGUMENT,
                    "instruction set '%s' is not available; this build and machine offer: %s", isa,
@@ -85,8 +85,8 @@ tl_status tl_context_create(const tl_context_options *options, tl_context **out)
     tl_context_options o = effective_options(options);
     TL_CHECK(o.threads >= 0 && o.threads <= TL_MAX_THREADS, TL_INVALID_ARGUMENT,
              "threads is %d, expected 0 to %d", o.threads, TL_MAX_THREADS);
-    const struct tl_kernels *kernels = NULL;
-    TL_TRY(choose_kernels(o.isa, &kernels));
+    const tl_isa *isa = NULL;
+    TL_TRY(choose_isa(o.isa, &isa));
 
     tl_context *ctx = o.alloc(o.alloc_user, NULL, 0, sizeof *ctx);
     TL_CHECK(ctx, TL_NO_MEMORY, "out of memory: %zu bytes for a context", sizeof *ctx);
@@ -96,7 +96,7 @@ tl_status tl_context_create(const tl_context_options *options, tl_context **out)
     ctx->memory_limit = o.memory_limit;
     ctx->log = o.log;
     ctx->log_user = o.log_user;
-    ctx->kernels = kernels;
+    ctx->isa = isa;
     ctx->threads = o.threads ? o.threads : available_cores();
     pthread_mutex_init(&ctx->log_lock, NULL);
 
@@ -123,11 +123,15 @@ int tl_context_threads(const tl_context *ctx) {
 }
 
 const char *tl_context_isa(const tl_context *ctx) {
-    return ctx ? ctx->kernels->name : NULL;
+    return ctx ? ctx->isa->name : NULL;
 }
 
 const struct tl_kernels *tl_context_kernels(const tl_context *ctx) {
-    return ctx->kernels;
+    return ctx->isa->f32;
+}
+
+const struct tl_kernels *tl_context_bf16_kernels(const tl_context *ctx) {
+    return ctx->isa->bf16;
 }
 
 void tl_context_memory(const tl_context *ctx, size_t *current, size_t *peak) {

@@ -47,8 +47,10 @@ void tl_parallel(tl_context *ctx, int64_t count, tl_task_fn fn, void *arg);
 void tl_log(tl_context *ctx, tl_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* --- kernels: the table chosen for this context; see kernels/kernels.h ---------------------- */
+/* --- kernels: the tables chosen for this context; see kernels/kernels.h --------------------- */
 struct tl_kernels;
-const struct tl_kernels *tl_context_kernels(const tl_context *ctx);
+const struct tl_kernels *tl_context_kernels(const tl_context *ctx); /* of float */
+/* Of bf16; NULL when the instruction set has no arithmetic on it. */
+const struct tl_kernels *tl_context_bf16_kernels(const tl_context *ctx);
 
 #endif

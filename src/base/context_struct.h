@@ -21,7 +21,7 @@ struct tl_context {
 
     int threads;
     struct tl_pool *pool; /* NULL when threads is 1 */
-    const struct tl_kernels *kernels;
+    const struct tl_isa *isa;
 };
 
 /* Threads of its own, or those behind options->parallel_for. */

@@ -110,7 +110,7 @@ static void run_tiles(const weights_plan *p, const weights_part *part, int64_t p
     for (int64_t tile = part->tile_begin; tile < part->tile_end; tile++) {
         int64_t row = tile * mr;
         int rows = p->rows - row < mr ? (int)(p->rows - row) : mr;
-        const float *a[64];
+        const void *a[64];
         int64_t c_row[64];
         for (int i = 0; i < rows; i++) {
             a[i] = p->dy + pixel * p->conv->oc + group * p->rows + row + i;

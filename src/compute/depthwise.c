@@ -32,7 +32,7 @@ static void run_pixels(const depthwise_job *job, const float *image, int64_t y, 
     const tl_epilogue *e = job->epilogue;
     bool more = job->accumulate;
     do {
-        const float *x[MAX_KERNEL];
+        const void *x[MAX_KERNEL];
         int count = row_end - row_begin < MAX_KERNEL ? row_end - row_begin : MAX_KERNEL;
         bool last = row_begin + count == row_end;
         int64_t first = begin * tx->stride + tx->first + tap_begin * tx->step;
@@ -225,7 +225,7 @@ static void grad_pixels(const depthwise_grad_job *job, int64_t n, int64_t y, int
     int row_begin, row_end;
     tl_taps_of(ty, y, &row_begin, &row_end);
     for (int count; row_begin < row_end; row_begin += count) {
-        const float *x[MAX_KERNEL];
+        const void *x[MAX_KERNEL];
         count = row_end - row_begin < MAX_KERNEL ? row_end - row_begin : MAX_KERNEL;
         int64_t first = begin * tx->stride + tx->first + tap_begin * tx->step;
         for (int i = 0; i < count; i++) {

@@ -91,9 +91,9 @@ size_t tl_gather_work(tl_context *ctx, const tl_gather *gather) {
 
 /* One slot's scratch: the rows of A and C in the current block of tiles. */
 typedef struct gather_rows {
-    const float **a;      /* [tile][tap][mr] */
-    int64_t *c;           /* [tile][mr] */
-    const float **copied; /* [tile][mr], with plan.copies */
+    const void **a;      /* [tile][tap][mr] */
+    int64_t *c;          /* [tile][mr] */
+    const void **copied; /* [tile][mr], with plan.copies */
     float *copy;
 } gather_rows;
 
@@ -102,14 +102,14 @@ static gather_rows slot_rows(const gather_plan *p, int slot) {
     gather_rows r = {.copy = p->slots + (size_t)slot * p->slot_floats};
     size_t copy = p->copies ? (size_t)(rows * (p->depth_k + COPY_GAP)) : 0;
     r.c = (int64_t *)(void *)(r.copy + tl_cut_aligned(copy));
-    r.a = (const float **)(void *)(r.c + rows);
+    r.a = (const void **)(void *)(r.c + rows);
     r.copied = r.a + rows * p->taps;
     return r;
 }
 
 /* The pointers of one row, mr apart from tap to tap. */
 static void find_taps(const gather_plan *p, const float *image, int64_t y, int64_t x,
-                      const float **to) {
+                      const void **to) {
     const tl_gather *g = p->g;
     const tl_taps *ty = &g->taps.y, *tx = &g->taps.x;
     int mr = p->kernels->mr;
@@ -153,7 +153,7 @@ static void copy_rows(const gather_plan *p, const gather_rows *rows, int64_t cou
                       const gather_depth *d) {
     for (int64_t i = 0; i < count; i++) {
         float *to = rows->copy + i * (p->depth_k + COPY_GAP);
-        memcpy(to, rows->a[i] + d->from, (size_t)d->k * sizeof(float));
+        memcpy(to, (const float *)rows->a[i] + d->from, (size_t)d->k * sizeof(float));
         rows->copied[i] = to;
     }
 }

@@ -111,7 +111,7 @@ static void multiply_panels(void *arg, int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; unit++) {
         int64_t point = unit / p->panels, column = unit % p->panels * nr, left = oc - column;
         int width = tl_panel_width(p->kernels, left);
-        const float *a[MAX_ROWS];
+        const void *a[MAX_ROWS];
         int64_t c_row[MAX_ROWS];
         tl_gemm_tile tile = {.taps = 1,
                              .k = ic,
