@@ -19,7 +19,8 @@ enum {
     BLOCK_FLOATS = 1 << 16, /* of A in a block of tiles */
     BLOCK_TILES = 32,
     BLOCK_POINTERS = 1 << 14,
-    COPY_GAP = 16 /* floats between copied rows */
+    COPY_GAP = 16,          /* floats between copied rows */
+    STREAM_FLOATS = 1 << 16 /* of B that stay in the second-level cache between blocks */
 };
 
 typedef struct gather_plan {
@@ -32,7 +33,8 @@ typedef struct gather_plan {
     int64_t panels;    /* of a group */
     size_t group_size; /* of packed B */
     bool padded;
-    bool copies; /* rows of A are copied together before use */
+    bool copies;  /* rows of A are copied together before use */
+    bool streams; /* B does not stay in the second-level cache */
     size_t zero_floats, slot_floats;
     tl_cut cut;
     /* set by run */
@@ -80,6 +82,7 @@ static gather_plan make_plan(tl_context *ctx, const tl_gather *g) {
     if (p.padded) p.zero_floats = tl_cut_aligned((size_t)(g->groups * g->k));
     p.copies = rows_collide(&p);
     p.slot_floats = slot_size(&p);
+    p.streams = p.group_size * (size_t)g->groups > STREAM_FLOATS;
     p.cut = tl_cut_choose(p.tiles, p.panels * g->groups, tl_context_threads(ctx));
     return p;
 }
@@ -171,23 +174,42 @@ static const float *next_input(const gather_plan *p, const gather_rows *rows, in
     return last + d->from * mr + ahead * g->taps.x.stride * g->a_pixel;
 }
 
+enum { LINE = 64 / sizeof(float) };
+
 /* Lines of C are fetched for writing before the tile computes what goes there. */
 static void fetch_output(const float *c, const int64_t *c_row, int64_t rows, int64_t columns) {
-    enum { LINE = 64 / sizeof(float) };
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < columns; j += LINE) __builtin_prefetch(c + c_row[i] + j, 1, 3);
     }
 }
 
-/* One panel for all tiles of the block. With the block's first panel its input comes from
- * memory, so that the tile fetches ahead. */
-static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t count,
-                      const gather_depth *d, int64_t panel, bool first_panel) {
+static void fetch_residual(const float *from, const int64_t *c_row, int64_t rows, int64_t columns) {
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < columns; j += LINE) __builtin_prefetch(from + c_row[i] + j, 0, 3);
+    }
+}
+
+/* B of the panel at that depth. */
+static const float *panel_b(const gather_plan *p, const gather_depth *d, int64_t panel,
+                            int *width) {
     const tl_gather *g = p->g;
-    int mr = p->kernels->mr;
+    int64_t group = panel / p->panels, column = panel % p->panels * p->kernels->nr;
+    *width = tl_panel_width(p->kernels, g->columns - column);
+    return g->b + group * (int64_t)p->group_size + column * p->taps * g->k +
+           (d->tap * g->k + d->from) * *width;
+}
+
+/* One panel for all tiles of the block. What is not in the second-level cache yet is fetched while
+ * tiles compute: the next panel's B by the last tiles, and by the others, with the block's first
+ * panel, the next tile's input. */
+static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t count,
+                      const gather_depth *d, int64_t panel, bool first_panel, bool last_panel) {
+    const tl_gather *g = p->g;
+    int mr = p->kernels->mr, width, next_width = 0;
     int64_t group = panel / p->panels, column = panel % p->panels * p->kernels->nr;
     int64_t left = g->columns - column;
-    int width = tl_panel_width(p->kernels, left);
+    const float *b = panel_b(p, d, panel, &width);
+    const float *next_b = last_panel || !p->streams ? NULL : panel_b(p, d, panel + 1, &next_width);
     int64_t columns = smaller(width, left);
     const tl_epilogue *e = d->last ? g->epilogue : NULL;
     int64_t at = group * g->columns + column;
@@ -196,8 +218,7 @@ static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t cou
         .k = d->k,
         .a_offset = p->copies ? 0 : group * g->k + d->from,
         .a_step = 1,
-        .b = g->b + group * (int64_t)p->group_size + column * p->taps * g->k +
-             (d->tap * g->k + d->from) * width,
+        .b = b,
         .b_tap = g->k * width,
         .b_step = width,
         .c = g->c + at,
@@ -206,12 +227,18 @@ static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t cou
         .residual = e && e->residual ? e->residual + at : NULL,
         .act = e ? e->act : TL_ACT_NONE,
     };
+    int64_t tiles = (count + mr - 1) / mr;
     for (int64_t row = 0; row < count; row += mr) {
         tile.a = p->copies ? rows->copied + row : rows->a + row * p->taps + d->tap * mr;
         tile.c_row = rows->c + row;
+        int64_t lines = smaller(mr, count - row);
         tile.next = first_panel ? next_input(p, rows, row, count, d) : NULL;
-        if (d->first) fetch_output(tile.c, tile.c_row, smaller(mr, count - row), columns);
-        p->kernels->gemm_tile(&tile, (int)smaller(mr, count - row), (int)columns);
+        if (next_b)
+            tile.next =
+                tl_panel_ahead(next_b, next_width, d->taps * d->k, row / mr, tiles, tile.next);
+        if (d->first) fetch_output(tile.c, tile.c_row, lines, columns);
+        if (tile.residual) fetch_residual(tile.residual, tile.c_row, lines, columns);
+        p->kernels->gemm_tile(&tile, (int)lines, (int)columns);
     }
 }
 
@@ -230,7 +257,7 @@ static void run_block(const gather_plan *p, const gather_rows *rows, int64_t cou
                               tap + taps >= p->taps && from + p->depth_k >= k};
             if (p->copies) copy_rows(p, rows, count, &d);
             for (int64_t panel = panel_begin; panel < panel_end; panel++)
-                run_panel(p, rows, count, &d, panel, panel == panel_begin);
+                run_panel(p, rows, count, &d, panel, panel == panel_begin, panel + 1 == panel_end);
         }
         tap += taps;
     } while (tap < p->taps);

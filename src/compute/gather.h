@@ -37,6 +37,16 @@ static inline int tl_panel_width(const struct tl_kernels *kernels, int64_t colum
     return columns > kernels->nr_narrow ? kernels->nr : kernels->nr_narrow;
 }
 
+/* What tile `index` of `tiles` fetches (tl_gemm_tile.next) so that the panel at `b` is in the
+ * second-level cache when its turn comes: `depth` rows of `width`, a line of each row by each of
+ * the last tiles. The others get `otherwise`. */
+static inline const float *tl_panel_ahead(const float *b, int width, int64_t depth, int64_t index,
+                                          int64_t tiles, const float *otherwise) {
+    enum { LINE = 64 / sizeof(float) };
+    int64_t lines = (width + LINE - 1) / LINE, first = tiles > lines ? tiles - lines : 0;
+    return index < first ? otherwise : b + (index - first) * depth * LINE;
+}
+
 /* Where B comes from: element (group, column, tap row i, tap column j, k) lies at
  *     b + group * group_step + column * column_step + i * tap_row + j * tap_column + k * k_step */
 typedef struct tl_gather_source {

@@ -9,7 +9,7 @@
 #include "compute/cut.h"
 #include "compute/gather.h"
 
-enum { MAX_SIDE = 6, MAX_ROWS = 64, BLOCK_TILES = 56 };
+enum { MAX_SIDE = 6, MAX_ROWS = 64, BLOCK_TILES = 56, STREAM_FLOATS = 1 << 16 };
 
 typedef struct winograd_plan {
     const struct tl_kernels *kernels;
@@ -22,6 +22,7 @@ typedef struct winograd_plan {
     int64_t panels;
     int64_t point_size; /* of packed weights */
     int threads;
+    bool streams; /* packed weights do not stay in the second-level cache */
     size_t zero_floats, block_floats;
     /* set by run */
     const float *x, *packed;
@@ -62,6 +63,7 @@ static winograd_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {
     p.threads = tl_context_threads(ctx);
     p.panels = (c->oc + p.kernels->nr - 1) / p.kernels->nr;
     p.point_size = (int64_t)tl_gather_packed_size(p.kernels, 1, 1, c->ic, c->oc);
+    p.streams = p.point_size * p.points > STREAM_FLOATS;
     p.v_point = p.block * p.v_row + 16;
     p.t_point = (int64_t)tl_cut_aligned((size_t)(p.block * c->oc)) + 16;
     p.zero_floats = tl_cut_aligned((size_t)c->ic);
@@ -111,18 +113,24 @@ static void multiply_panels(void *arg, int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; unit++) {
         int64_t point = unit / p->panels, column = unit % p->panels * nr, left = oc - column;
         int width = tl_panel_width(p->kernels, left);
+        const float *panel = p->packed + point * p->point_size + column * ic;
         const void *a[MAX_ROWS];
         int64_t c_row[MAX_ROWS];
         tl_gemm_tile tile = {.taps = 1,
                              .k = ic,
                              .a = a,
                              .a_step = 1,
-                             .b = p->packed + point * p->point_size + column * ic,
+                             .b = panel,
                              .b_step = width,
                              .c = b->t + point * p->t_point + column,
                              .c_row = c_row};
-        for (int64_t row = 0; row < b->count; row += mr) {
-            int rows = b->count - row < mr ? (int)(b->count - row) : mr;
+        /* Tiles of as many rows as each other: the last few rows alone would take long. */
+        int64_t tiles = (b->count + mr - 1) / mr;
+        bool ahead = p->streams && unit + 1 < end;
+        for (int64_t index = 0; index < tiles; index++) {
+            int64_t row = b->count * index / tiles;
+            int rows = (int)(b->count * (index + 1) / tiles - row);
+            if (ahead) tile.next = tl_panel_ahead(panel + ic * width, nr, ic, index, tiles, NULL);
             for (int i = 0; i < rows; i++) {
                 a[i] = b->v + point * p->v_point + (row + i) * p->v_row;
                 c_row[i] = (row + i) * oc;
