@@ -11,7 +11,7 @@ CC ?= cc
 AR ?= ar
 PKG_CONFIG ?= pkg-config
 PYTHON ?= python3
-OPTIMIZE ?= -O3
+OPTIMIZE ?=
 WERROR ?=
 SANITIZE ?=
 # `make DEBUG=1` keeps assert(), as does every sanitizer build. No validation depends on it.
@@ -32,7 +32,7 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -W
 JANSSON_CFLAGS := $(shell $(PKG_CONFIG) --cflags jansson 2>/dev/null)
 JANSSON_LIBS := $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansson)
 STB_CFLAGS := -isystem /usr/include/stb
-TL_CFLAGS = -std=c11 -D_GNU_SOURCE -DTL_VERSION='"$(VERSION)"' $(ASSERTIONS) $(OPTIMIZE) -g -fPIC \
+TL_CFLAGS = -std=c11 -D_GNU_SOURCE -DTL_VERSION='"$(VERSION)"' $(ASSERTIONS) $(or $(OPTIMIZE),$(LEVEL)) -g -fPIC \
 	-fvisibility=hidden -ffp-contract=off -pthread -Iinclude -Isrc -Ikernels \
 	$(JANSSON_CFLAGS) $(STB_CFLAGS) $(WARNINGS) $(SANITIZE)
 TL_LIBS = $(JANSSON_LIBS) -pthread -lm
@@ -47,6 +47,14 @@ endif
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 CLI_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/cli/*.c))
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
+
+# How hard the compiler tries follows from what the code is: loops over numbers, what runs once a process or
+# once a file, and the rest. Setting OPTIMIZE overrides it. tests/lint holds the library's size.
+HOT = kernels/ src/compute/ src/layer/ src/tensor/ src/train/
+COLD = src/io/ src/graph/ src/model/ src/data/ src/finetune/ src/cli/ src/image/encode
+LEVEL = -O2
+$(foreach code,$(HOT),$(BUILD)/obj/$(code)%.o): LEVEL = -O3
+$(foreach code,$(COLD),$(BUILD)/obj/$(code)%.o): LEVEL = -Os
 
 # Instruction-set flags are given to that instruction set's folder and nowhere else.
 $(BUILD)/obj/kernels/avx2/%.o: FILE_CFLAGS = -mavx2 -mfma

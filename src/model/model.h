@@ -254,9 +254,9 @@ tl_status tl_model_from_weights(tl_weights *weights, tl_model **out);
  * `source` stays the caller's. Errors: tl_onnx_read()'s; UNSUPPORTED (lists all operators that are
  * not there), CORRUPT, SHAPE, LIMIT: texts name node, operator, opset and offset. */
 tl_status tl_model_from_onnx(tl_context *ctx, const tl_source *source, tl_model **out);
-/* The 1000 classes that every ImageNet classifier answers, in their order (imagenet_classes.c). */
+/* The classes that every ImageNet classifier answers, in their order (imagenet_classes.c). */
 enum { TL_IMAGENET_CLASSES = 1000 };
-extern const char *const tl_imagenet_classes[TL_IMAGENET_CLASSES];
+void tl_imagenet_class_names(const char *names[TL_IMAGENET_CLASSES]);
 
 /* --- JSON (describe.c)
  * ------------------------------------------------------------------------------- */

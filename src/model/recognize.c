@@ -228,8 +228,11 @@ static tl_status build_filled(const candidate_file *file, const fit *best, tl_mo
     }
     TL_TRY(tl_backbone_wrap(best->backbone, best->variant, graph, features, out));
     (*out)->format = file->weights->format;
-    if (!best->headless && best->classes == TL_IMAGENET_CLASSES)
-        status = tl_model_set_classes(*out, tl_imagenet_classes);
+    if (!best->headless && best->classes == TL_IMAGENET_CLASSES) {
+        const char *names[TL_IMAGENET_CLASSES];
+        tl_imagenet_class_names(names);
+        status = tl_model_set_classes(*out, names);
+    }
     if (status != TL_OK) {
         tl_model_free(*out);
         *out = NULL;
