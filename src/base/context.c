@@ -79,6 +79,16 @@ static tl_context_options effective_options(const tl_context_options *options) {
     return result;
 }
 
+static tl_status create_lane(tl_context *ctx) {
+    tl_context *lane = tl_alloc_zero(ctx, sizeof *lane);
+    TL_CHECK_MEMORY(lane);
+    lane->threads = 1;
+    lane->lane = lane;
+    lane->isa = ctx->isa;
+    ctx->lane = lane;
+    return TL_OK;
+}
+
 tl_status tl_context_create(const tl_context_options *options, tl_context **out) {
     TL_CHECK(out, TL_INVALID_ARGUMENT, "tl_context_create: out is NULL");
     *out = NULL;
@@ -100,8 +110,10 @@ tl_status tl_context_create(const tl_context_options *options, tl_context **out)
     ctx->threads = o.threads ? o.threads : available_cores();
     pthread_mutex_init(&ctx->log_lock, NULL);
 
+    ctx->lane = ctx;
     if (ctx->threads > 1) {
-        tl_status status = tl_pool_create(ctx, &o, &ctx->pool);
+        tl_status status = create_lane(ctx);
+        if (status == TL_OK) status = tl_pool_create(ctx, &o, &ctx->pool);
         if (status != TL_OK) {
             tl_context_free(ctx);
             return status;
@@ -114,6 +126,7 @@ tl_status tl_context_create(const tl_context_options *options, tl_context **out)
 void tl_context_free(tl_context *ctx) {
     if (!ctx) return;
     tl_pool_free(ctx, ctx->pool);
+    if (ctx->lane != ctx) tl_free(ctx, ctx->lane);
     pthread_mutex_destroy(&ctx->log_lock);
     ctx->alloc(ctx->alloc_user, ctx, sizeof *ctx, 0);
 }
@@ -124,6 +137,10 @@ int tl_context_threads(const tl_context *ctx) {
 
 const char *tl_context_isa(const tl_context *ctx) {
     return ctx ? ctx->isa->name : NULL;
+}
+
+tl_context *tl_context_lane(tl_context *ctx) {
+    return ctx->lane;
 }
 
 const struct tl_kernels *tl_context_kernels(const tl_context *ctx) {

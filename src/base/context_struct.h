@@ -20,7 +20,8 @@ struct tl_context {
     pthread_mutex_t log_lock;
 
     int threads;
-    struct tl_pool *pool; /* NULL when threads is 1 */
+    struct tl_pool *pool;    /* NULL when threads is 1 */
+    struct tl_context *lane; /* itself when threads is 1 */
     const struct tl_isa *isa;
 };
 

@@ -21,6 +21,30 @@ static tl_gather forward_gather(const tl_conv *c, const tl_joined *joined) {
     return g;
 }
 
+bool tl_conv_cuts(const tl_conv *conv) {
+    return tl_conv_is_depthwise(conv) || !tl_winograd_choose(conv);
+}
+
+void tl_conv_input_rows(const tl_conv *conv, int64_t begin, int64_t end, int64_t *in_begin,
+                        int64_t *in_end) {
+    int64_t extent = (int64_t)(conv->kh - 1) * conv->dilation_h + 1;
+    int64_t first = begin * conv->stride_h - conv->pad_top;
+    int64_t last = (end - 1) * conv->stride_h - conv->pad_top + extent;
+    *in_begin = first < 0 ? 0 : first < conv->h ? first : conv->h - 1;
+    *in_end = last > conv->h ? conv->h : last > *in_begin ? last : *in_begin + 1;
+}
+
+tl_conv tl_conv_band(const tl_conv *conv, int64_t begin, int64_t end) {
+    tl_conv band = *conv;
+    int64_t in_begin, in_end;
+    tl_conv_input_rows(conv, begin, end, &in_begin, &in_end);
+    band.band = true;
+    band.h = in_end - in_begin;
+    band.oh = end - begin;
+    band.pad_top = (int)(conv->pad_top + in_begin - begin * conv->stride_h);
+    return band;
+}
+
 size_t tl_conv_packed_size(tl_context *ctx, const tl_conv *conv) {
     if (tl_conv_is_depthwise(conv)) return tl_depthwise_packed_size(conv);
     int m = tl_winograd_choose(conv);

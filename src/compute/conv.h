@@ -23,7 +23,16 @@ typedef struct tl_conv {
     int dilation_h, dilation_w;
     int pad_top, pad_left; /* bottom and right follow from oh and ow */
     int groups;            /* divides ic and oc; ic == groups is depthwise */
+    bool band;             /* some rows of a convolution that tl_conv_cuts() */
 } tl_conv;
+
+/* Whether some rows of the output, computed by themselves, have the same bits. */
+bool tl_conv_cuts(const tl_conv *conv);
+/* The rows of the input that rows [begin, end) of the output are made of, one at least. */
+void tl_conv_input_rows(const tl_conv *conv, int64_t begin, int64_t end, int64_t *in_begin,
+                        int64_t *in_end);
+/* These rows as a convolution of their own, of an input of just these rows. */
+tl_conv tl_conv_band(const tl_conv *conv, int64_t begin, int64_t end);
 
 /* Buffers never overlap. `work` holds at least tl_conv_work() floats. */
 

@@ -43,6 +43,7 @@ typedef struct winograd_block {
 enum { LARGE_IMAGE = 12, MIN_CHANNELS = 32 };
 
 int tl_winograd_choose(const tl_conv *c) {
+    if (c->band) return 0;
     bool fits = c->kh == 3 && c->kw == 3 && c->stride_h == 1 && c->stride_w == 1 &&
                 c->dilation_h == 1 && c->dilation_w == 1 && c->groups == 1;
     if (!fits || c->ic < MIN_CHANNELS || c->oc < MIN_CHANNELS || c->oh < 4 || c->ow < 4) return 0;

@@ -7,10 +7,22 @@ static void use_until(tl_plan *plan, int value, int moment) {
     if (plan->value[value].last < moment) plan->value[value].last = moment;
 }
 
+/* The moments at which a step reads its inputs last, and writes its output first: those of its band
+ * when it has one. */
+static int read_moment(const tl_plan *plan, int s) {
+    int band = plan->step[s].band;
+    return band < 0 ? s : plan->band[band].last;
+}
+
+static int write_moment(const tl_plan *plan, int s) {
+    int band = plan->step[s].band;
+    return band < 0 ? s : plan->band[band].first;
+}
+
 /* What step s reads or writes, and reads in backward if `kept`: again, when it was dropped. */
 static void use_in(tl_plan *plan, int value, int s, bool kept) {
     bool until_backward = kept && !plan->value[value].dropped;
-    use_until(plan, value, until_backward ? tl_backward_moment(plan, s) : s);
+    use_until(plan, value, until_backward ? tl_backward_moment(plan, s) : read_moment(plan, s));
 }
 
 /* When each value is read for the last time. */
@@ -21,7 +33,7 @@ static void find_last_uses(tl_plan *plan) {
         bool keeps_input = tl_step_keeps_input(plan, step);
         use_in(plan, step->out, s, tl_step_keeps_output(plan, step));
         for (int i = 0; i < node->input_count; i++) use_in(plan, node->input[i], s, keeps_input);
-        if (step->residual >= 0) use_until(plan, step->residual, s);
+        if (step->residual >= 0) use_until(plan, step->residual, read_moment(plan, s));
     }
     use_until(plan, plan->options.to, tl_end_moment(plan));
 }
@@ -59,7 +71,9 @@ static bool in_place(const tl_plan *plan, int s) {
     const tl_step *step = &plan->step[s];
     const tl_node *node = &plan->graph->node[step->node];
     const tl_value *in = &plan->value[node->input[0]], *out = &plan->value[step->out];
-    if (step->fused || !(node->op->flags & TL_OP_IN_PLACE) || in->bytes != out->bytes) return false;
+    if (step->fused || step->band >= 0 || !(node->op->flags & TL_OP_IN_PLACE) ||
+        in->bytes != out->bytes)
+        return false;
     if (in->buffer < 0 || others_live_in(plan, node, in->buffer)) return false;
     return plan->buffer[in->buffer].last == s && !plan->options.unshared;
 }
@@ -67,8 +81,9 @@ static bool in_place(const tl_plan *plan, int s) {
 static tl_status assign_value(tl_plan *plan, int s) {
     const tl_step *step = &plan->step[s];
     tl_value *out = &plan->value[step->out];
+    if (out->banded) return TL_OK;
     if (!step->alias && !in_place(plan, s)) {
-        return add_buffer(plan, out->bytes, s, out->last, &out->buffer);
+        return add_buffer(plan, out->bytes, write_moment(plan, s), out->last, &out->buffer);
     }
     out->buffer = plan->value[plan->graph->node[step->node].input[0]].buffer;
     if (out->buffer >= 0 && plan->buffer[out->buffer].last < out->last) {
@@ -166,13 +181,22 @@ static tl_status assign_state(tl_plan *plan, int s) {
     if (step->packs && memory->packed) {
         TL_TRY(add_buffer(plan, memory->packed, s, s, &step->packed));
     }
-    if (memory->work_forward && !step->alias) {
+    if (memory->work_forward && !step->alias && step->band < 0) {
         TL_TRY(add_buffer(plan, memory->work_forward, s, s, &step->work_forward));
     }
     if (!step->backward) return TL_OK;
     if (memory->saved) TL_TRY(add_buffer(plan, memory->saved, s, back, &step->saved));
     if (memory->work_backward) {
         TL_TRY(add_buffer(plan, memory->work_backward, back, back, &step->work_backward));
+    }
+    return TL_OK;
+}
+
+static tl_status assign_lanes(tl_plan *plan) {
+    for (int b = 0; b < plan->band_count; b++) {
+        tl_band *band = &plan->band[b];
+        size_t size = band->lane_size * (size_t)band->lanes;
+        TL_TRY(add_buffer(plan, size, band->first, band->last, &band->buffer));
     }
     return TL_OK;
 }
@@ -191,6 +215,7 @@ tl_status tl_plan_assign_buffers(tl_plan *plan) {
         TL_TRY(assign_state(plan, s));
         TL_TRY(assign_again(plan, s));
     }
+    TL_TRY(assign_lanes(plan));
     for (int s = plan->step_count - 1; s >= 0; s--) {
         if (plan->step[s].backward) TL_TRY(assign_gradients(plan, s));
     }

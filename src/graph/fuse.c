@@ -57,6 +57,7 @@ static tl_step make_step(tl_plan *plan, int index) {
                     .out = index,
                     .affine = -1,
                     .residual = -1,
+                    .band = -1,
                     .act = TL_ACT_NONE,
                     .backward = plan->value[index].gradient,
                     .live = is_live(plan, index),

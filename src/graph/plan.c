@@ -137,14 +137,15 @@ static tl_status allocate_tables(tl_plan *plan) {
     size_t nodes = (size_t)plan->options.to + 1;
     plan->value = tl_alloc_zero(ctx, nodes * sizeof *plan->value);
     plan->step = tl_alloc_zero(ctx, nodes * sizeof *plan->step);
+    plan->band = tl_alloc_array(ctx, nodes, sizeof *plan->band);
     /* A value, its gradient and itself again; saved state, packed weights, three kinds of scratch.
      */
     plan->buffer = tl_alloc_array(ctx, 8 * nodes, sizeof *plan->buffer);
     plan->held = tl_alloc_zero(ctx, (size_t)plan->graph->param_count * sizeof *plan->held);
     plan->gradient_offset =
         tl_alloc_array(ctx, (size_t)plan->graph->param_count, sizeof *plan->gradient_offset);
-    bool complete =
-        plan->value && plan->step && plan->buffer && plan->gradient_offset && plan->held;
+    bool complete = plan->value && plan->step && plan->band && plan->buffer &&
+                    plan->gradient_offset && plan->held;
     return complete ? TL_OK : TL_NO_MEMORY;
 }
 
@@ -167,6 +168,7 @@ static tl_status prepare(tl_plan *plan) {
     tl_plan_measure_packs(plan);
     lay_out_gradients(plan);
     TL_TRY(tl_plan_choose_dropped(plan));
+    tl_plan_choose_bands(plan);
     TL_TRY(tl_plan_assign_buffers(plan));
     return tl_plan_place_buffers(plan, &plan->memory.activations);
 }
@@ -240,7 +242,7 @@ void tl_plan_free(tl_plan *plan) {
     tl_plan_return_packs(plan);
     void *blocks[] = {plan->value,     plan->step,    plan->buffer,   plan->gradient_offset,
                       plan->in,        plan->grad_in, plan->grad_add, plan->arena,
-                      plan->gradients, plan->held};
+                      plan->gradients, plan->held,    plan->band};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tl_free(ctx, blocks[i]);
     tl_free(ctx, plan);
 }

@@ -1,10 +1,12 @@
 /* A plan's inside, shared by plan.c (what runs), fuse.c (steps), arena.c and place.c (memory),
- * again.c (what is computed twice), pack.c (packed weights) and run.c.
+ * again.c (what is computed twice), band.c and band_run.c (what is computed a few rows at a time),
+ * pack.c (packed weights) and run.c.
  *
  * Planning goes through these stages, each of which only reads what earlier ones decided:
  *
  *   values   which nodes are needed, their shapes for this input, who needs gradients
  *   steps    one call of an operator each, in order; several nodes where they fuse
+ *   bands    runs of steps that pass on a few rows at a time instead of whole values
  *   buffers  ranges of the arena with the first and last moment at which they are in use;
  *            values, gradients of values, saved state and scratch all become buffers
  *   place    an offset for every buffer, such that buffers in use together never overlap
@@ -67,6 +69,7 @@ typedef struct tl_value {
     int step;      /* writes it; -1 for `from`, and for values inside a fused step */
     int last;      /* moment of its last use */
     int buffer;
+    bool banded; /* lives in the lanes of its step's band, a few rows at a time */
     int grad_buffer;
     int grad_writer;             /* step whose backward writes the gradient first; -1 for `to` */
     bool dropped;                /* not kept for backward, but computed again */
@@ -90,8 +93,27 @@ typedef struct tl_step {
     bool own_pack;   /* shares its pack with nobody, since a parameter is exposed */
     tl_op_memory memory;
     tl_pack *pack;
+    int band;          /* in plan->band, or -1 */
+    size_t lane_value; /* where in a lane its output is, when that is banded */
     int saved, work_forward, work_backward, work_again, packed; /* buffers */
 } tl_step;
+
+/* --- bands ------------------------------------------------------------------------------------ */
+/* Values at a network's begin are larger than a core's cache: written whole by one step, they come
+ * from memory for the next. A band is a run of steps that computes the last step's output a few
+ * rows at a time, and of every value between only the rows which that takes (Alwani et al.,
+ * "Fused-Layer CNN Accelerators", 2016). Rows that the next few need again are kept. Each thread
+ * has a lane of its own: these rows and scratch; it computes its share of the output's rows without
+ * waiting for the others, for which it computes the rows at the seams twice. */
+enum { TL_BAND_STEPS = 16, TL_BAND_INPUTS = 2 };
+
+typedef struct tl_band {
+    int first, last; /* steps */
+    int64_t rows;    /* of the output at a time, at most */
+    int lanes;
+    size_t lane_size, lane_work; /* bytes; where in a lane the scratch is */
+    int buffer;
+} tl_band;
 
 /* --- buffers ---------------------------------------------------------------------------------- */
 typedef struct tl_buffer {
@@ -109,6 +131,8 @@ struct tl_plan {
     tl_value *value; /* by node, 0 .. options.to */
     int step_count;
     tl_step *step;
+    int band_count;
+    tl_band *band;
     int buffer_count;
     tl_buffer *buffer;
     tl_plan_memory memory;
@@ -152,6 +176,19 @@ static inline int tl_backward_moment(const tl_plan *plan, int step) {
 static inline int tl_end_moment(const tl_plan *plan) {
     return 2 * plan->step_count;
 }
+/* band.c: finds the bands. `plan->band` has room for one in two nodes. */
+void tl_plan_choose_bands(tl_plan *plan);
+/* The rows of each step's output, counted from the band's first, that computing rows `out` of the
+ * last one's takes, when rows have[] are there (NULL: none are): all that are wanted, and those
+ * that are still to be computed. */
+void tl_band_trace(const tl_plan *plan, const tl_band *band, tl_rows out, const tl_rows *have,
+                   tl_rows *want, tl_rows *fresh);
+/* Bytes of a row of the value. */
+static inline size_t tl_value_row(const tl_value *value) {
+    return value->bytes / (size_t)(value->shape.dim[0] * value->shape.dim[1]);
+}
+/* band_run.c: the forward of a band's steps. */
+void tl_band_forward(tl_plan *plan, const tl_band *band);
 /* arena.c: fills plan->buffer, and the buffers of values and steps, from steps. */
 tl_status tl_plan_assign_buffers(tl_plan *plan);
 /* place.c: gives every buffer its offset; *total is the size of the arena. */
@@ -164,5 +201,10 @@ void tl_plan_return_packs(tl_plan *plan);
 /* run.c: a call of the node's operator for `batch` samples, with shapes, attributes and
  * parameters but no values. It uses plan->in and plan->param. */
 tl_op_call tl_plan_call(tl_plan *plan, int node, int64_t batch);
+/* The same with the caller's arrays, for tasks. */
+tl_op_call tl_plan_call_into(const tl_plan *plan, int node, int64_t batch, tl_view *in,
+                             float **param);
+/* The value's memory, unless it is banded. */
+float *tl_plan_value(const tl_plan *plan, int node);
 
 #endif

@@ -12,7 +12,7 @@ static float *callers(const float *data) {
     return (float *)(uintptr_t)data;
 }
 
-static float *value_data(const tl_plan *plan, int index) {
+float *tl_plan_value(const tl_plan *plan, int index) {
     int buffer = plan->value[index].buffer;
     return buffer == TL_CALLER_BUFFER ? callers(plan->input) : buffer_data(plan, buffer);
 }
@@ -31,20 +31,21 @@ static tl_view value_view(const tl_plan *plan, int index, int64_t batch) {
 /* --- calls ------------------------------------------------------------------------------------ */
 
 tl_op_call tl_plan_call(tl_plan *plan, int index, int64_t batch) {
+    return tl_plan_call_into(plan, index, batch, plan->in, plan->param);
+}
+
+tl_op_call tl_plan_call_into(const tl_plan *plan, int index, int64_t batch, tl_view *in,
+                             float **param) {
     const tl_node *node = &plan->graph->node[index];
-    for (int i = 0; i < node->input_count; i++) {
-        plan->in[i] = value_view(plan, node->input[i], batch);
-    }
-    for (int i = 0; i < node->param_count; i++) {
-        plan->param[i] = plan->held[node->first_param + i];
-    }
+    for (int i = 0; i < node->input_count; i++) in[i] = value_view(plan, node->input[i], batch);
+    for (int i = 0; i < node->param_count; i++) param[i] = plan->held[node->first_param + i];
     return (tl_op_call){.ctx = plan->ctx,
                         .attr = node->attr,
                         .input_count = node->input_count,
-                        .in = plan->in,
+                        .in = in,
                         .out = value_view(plan, index, batch),
                         .param_count = node->param_count,
-                        .param = plan->param,
+                        .param = param,
                         .seed = plan->options.seed};
 }
 
@@ -77,14 +78,14 @@ static void forward_step(tl_plan *plan, const tl_step *step) {
     pack_trained(plan, step);
     tl_op_call call = step_call(plan, step);
     for (int i = 0; i < node->input_count; i++) {
-        plan->in[i].data = value_data(plan, node->input[i]);
+        plan->in[i].data = tl_plan_value(plan, node->input[i]);
     }
-    call.out.data = value_data(plan, step->out);
+    call.out.data = tl_plan_value(plan, step->out);
     call.work = buffer_data(plan, step->work_forward);
     tl_epilogue epilogue = {.act = step->act};
     if (step->fused) {
         epilogue.bias = step->pack->bias;
-        if (step->residual >= 0) epilogue.residual = value_data(plan, step->residual);
+        if (step->residual >= 0) epilogue.residual = tl_plan_value(plan, step->residual);
         call.epilogue = &epilogue;
     }
     node->op->forward(&call);
@@ -111,16 +112,22 @@ tl_status tl_plan_forward(tl_plan *plan, const float *input, int64_t batch, uint
     plan->step_number = step;
     plan->trained = training;
     for (int s = 0; s < plan->step_count; s++) {
-        if (plan->step[s].alias) continue;
+        const tl_step *next = &plan->step[s];
+        if (next->alias) continue;
         TL_TRY(poll(plan));
-        forward_step(plan, &plan->step[s]);
+        if (next->band < 0) {
+            forward_step(plan, next);
+            continue;
+        }
+        tl_band_forward(plan, &plan->band[next->band]);
+        s = plan->band[next->band].last;
     }
     return TL_OK;
 }
 
 tl_view tl_plan_output(const tl_plan *plan) {
     tl_view view = value_view(plan, plan->options.to, plan->batch);
-    view.data = value_data(plan, plan->options.to);
+    view.data = tl_plan_value(plan, plan->options.to);
     return view;
 }
 
@@ -141,7 +148,7 @@ static bool adds(const tl_plan *plan, int s, const tl_node *node, int i) {
 /* Where backward finds a value. */
 static float *kept_data(const tl_plan *plan, int index) {
     const tl_value *value = &plan->value[index];
-    return value->dropped ? buffer_data(plan, value->again) : value_data(plan, index);
+    return value->dropped ? buffer_data(plan, value->again) : tl_plan_value(plan, index);
 }
 
 /* Makes the values that were dropped and are wanted from step s on. */

@@ -75,6 +75,7 @@ static void backward(const tl_op_call *call, tl_act act, const void *from) {
                               .flags = (flag) | TL_OP_IN_PLACE | TL_OP_CHEAP,                      \
                               .infer = infer_same,                                                 \
                               .forward = forward_##id,                                             \
+                              .rows = tl_op_same_rows,                                             \
                               .backward = backward_##id,                                           \
                               .act = activation};
 

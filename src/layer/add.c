@@ -60,4 +60,5 @@ const tl_op tl_op_add = {.name = "add",
                          .flags = TL_OP_IN_PLACE | TL_OP_SUM,
                          .infer = infer,
                          .forward = forward,
+                         .rows = tl_op_same_rows,
                          .backward = backward};

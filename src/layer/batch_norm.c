@@ -294,5 +294,6 @@ const tl_op tl_op_batch_norm = {.name = "batch_norm",
                                 .infer = infer,
                                 .memory = memory,
                                 .forward = forward,
+                                .rows = tl_op_same_rows,
                                 .backward = backward,
                                 .affine = affine};

@@ -129,9 +129,7 @@ static tl_status infer(const void *attr, int input_count, const tl_shape *in, tl
 }
 
 /* The shapes of a call passed inference, so that nothing can fail here. */
-static tl_conv conv_of(const tl_op_call *call) {
-    const conv2d_attr *a = call->attr;
-    const tl_shape *in = &call->in[0].shape;
+static tl_conv whole_conv(const conv2d_attr *a, const tl_shape *in) {
     tl_window height, width;
     tl_status status = infer_axis(a, in, 0, &height);
     if (status == TL_OK) status = infer_axis(a, in, 1, &width);
@@ -153,6 +151,20 @@ static tl_conv conv_of(const tl_op_call *call) {
                      .pad_top = height.before,
                      .pad_left = width.before,
                      .groups = a->groups};
+}
+
+static tl_conv conv_of(const tl_op_call *call) {
+    tl_shape in = call->in[0].shape;
+    if (!call->band) return whole_conv(call->attr, &in);
+    in.dim[1] = call->band->in_height;
+    tl_conv whole = whole_conv(call->attr, &in);
+    return tl_conv_band(&whole, call->band->out.begin, call->band->out.end);
+}
+
+static bool rows(const tl_op_call *whole, tl_rows out, tl_rows *in) {
+    tl_conv conv = conv_of(whole);
+    tl_conv_input_rows(&conv, out.begin, out.end, &in->begin, &in->end);
+    return tl_conv_cuts(&conv);
 }
 
 static void memory(const tl_op_call *call, tl_op_memory *out) {
@@ -185,4 +197,5 @@ const tl_op tl_op_conv2d = {.name = "conv2d",
                             .memory = memory,
                             .pack = pack,
                             .forward = forward,
+                            .rows = rows,
                             .backward = backward};

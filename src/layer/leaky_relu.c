@@ -70,4 +70,5 @@ const tl_op tl_op_leaky_relu = {.name = "leaky_relu",
                                 .attrs = leaky_attrs,
                                 .infer = infer,
                                 .forward = forward,
+                                .rows = tl_op_same_rows,
                                 .backward = backward};

@@ -72,6 +72,20 @@ typedef struct tl_op_memory {
     size_t packed;        /* parameters in the kernels' order, see pack */
 } tl_op_memory;
 
+/* --- parts of maps -----------------------------------------------------------------------------
+ */
+/* Rows [begin, end) of a map N H W C. */
+typedef struct tl_rows {
+    int64_t begin, end;
+} tl_rows;
+
+/* A call for some rows of its output: the call's tensors hold just these, and what they are made
+ * of. */
+typedef struct tl_op_band {
+    tl_rows out;
+    int64_t in_height; /* of the whole inputs */
+} tl_op_band;
+
 /* --- one call ----------------------------------------------------------------------------------
  */
 typedef struct tl_op_call {
@@ -91,6 +105,7 @@ typedef struct tl_op_call {
     void *saved;
     void *work;
     const float *packed;         /* written by pack, or NULL when the operator has none */
+    const tl_op_band *band;      /* NULL: all rows */
     const tl_epilogue *epilogue; /* NULL unless TL_OP_EPILOGUE; its bias already includes the
                                     operator's own */
     /* backward only */
@@ -139,6 +154,11 @@ typedef struct tl_op {
     void (*pack)(const tl_op_call *call, const float *scale, float *packed);
     void (*forward)(const tl_op_call *call);
     void (*backward)(const tl_op_call *call); /* NULL: no gradient (the input node) */
+    /* Answers which rows of its inputs rows `out` of its output are made of in forward without
+     * training, for `whole` shapes: at least one row, and both ends grow with those of `out`. False
+     * when rows by themselves would not give the same bits. NULL: they never would. Calls with a
+     * band are made only after this. */
+    bool (*rows)(const tl_op_call *whole, tl_rows out, tl_rows *in);
     /* Writes scale and shift [C] such that forward without training is y = x * scale + shift for
      * each channel (last dimension), from call->param. NULL: it has no such form. */
     void (*affine)(const tl_op_call *call, float *scale, float *shift);
@@ -151,6 +171,9 @@ typedef struct tl_op {
  * Errors: INVALID_ARGUMENT (number of inputs), SHAPE, LIMIT; texts begin with the operator. */
 tl_status tl_op_infer(const tl_op *op, const void *attr, int input_count, const tl_shape *in,
                       tl_op_shapes *out);
+
+/* op->rows of operators that work element by element, or channel by channel. */
+bool tl_op_same_rows(const tl_op_call *whole, tl_rows out, tl_rows *in);
 
 /* The operator of that name, or NULL. */
 const tl_op *tl_op_find(const char *name);

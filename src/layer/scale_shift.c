@@ -149,5 +149,6 @@ const tl_op tl_op_scale_shift = {.name = "scale_shift",
                                  .infer = infer,
                                  .memory = memory,
                                  .forward = forward,
+                                 .rows = tl_op_same_rows,
                                  .backward = backward,
                                  .affine = affine};
