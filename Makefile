@@ -24,6 +24,8 @@ PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
 # What `make deps` and `make deps-dev` install where apt-get exists.
 PACKAGES = build-essential pkg-config libjansson-dev libstb-dev libcmocka-dev python3 python3-pip
 PACKAGES_DEV = clang libclang-rt-14-dev clang-format
+# And what `make check-aarch64` runs with; without them it is skipped.
+PACKAGES_AARCH64 = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user libjansson-dev:arm64 libcmocka-dev:arm64
 
 ifeq ($(SANITIZE)$(DEBUG),)
 ASSERTIONS = -DNDEBUG
@@ -106,9 +108,10 @@ TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 # Programs that the scripts use.
 TEST_TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tool_*.c))
 
+# gcc 12 for aarch64 dies while it vectorises some tests.
 $(BUILD)/tests/%: tests/%.c $(BUILD)/libtl.a
 	@mkdir -p $(@D)
-	$(CC) $(TL_CFLAGS) -Itests -I$(BUILD)/tests -MMD -MP $< $(BUILD)/libtl.a -o $@ -lcmocka $(TL_LIBS)
+	$(CC) $(TL_CFLAGS) $(if $(filter aarch64,$(ARCH)),-fno-tree-vectorize) -Itests -I$(BUILD)/tests -MMD -MP $< $(BUILD)/libtl.a -o $@ -lcmocka $(TL_LIBS)
 
 -include $(wildcard $(BUILD)/tests/*.d)
 
@@ -138,6 +141,10 @@ ubsan:  ## the tests under UndefinedBehaviorSanitizer
 	$(MAKE) check BUILD=$(BUILD)-ubsan OPTIMIZE=-O1 SANITIZE="$(UBSAN)"
 tsan:  ## the tests under ThreadSanitizer
 	$(MAKE) check BUILD=$(BUILD)-tsan OPTIMIZE=-O1 SANITIZE="$(TSAN)"
+
+.PHONY: check-aarch64
+check-aarch64:  ## build for aarch64 and run the C tests under qemu-user
+	tests/aarch64 $(BUILD)-aarch64 $(PARALLEL)
 
 # Every tests/fuzz/NAME.c has one LLVMFuzzerTestOneInput(); seeds are in tests/fuzz/corpus/NAME.
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/*.c))
@@ -172,8 +179,9 @@ fmt:  ## format the C sources with clang-format
 deps:  ## install what building and testing needs (Debian, Ubuntu), or name it
 	@.ci/deps $(PACKAGES)
 
-deps-dev: deps  ## the same for clang, the sanitizers and formatting
+deps-dev: deps  ## the same for clang, the sanitizers, formatting and check-aarch64
 	@.ci/deps $(PACKAGES_DEV)
+	@.ci/deps $(PACKAGES_AARCH64) || echo "deps: check-aarch64 will be SKIPPED"
 
 weights:  ## download every pretrained backbone of the manifest and check its hash
 	weights/fetch --all
@@ -230,7 +238,7 @@ uninstall:  ## remove what install put there
 	rm -rf $(INCDIR) $(DESTDIR)$(PREFIX)/share/libtl
 
 clean:  ## remove every build folder
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-ubsan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-clang $(BUILD)-gcc
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-ubsan $(BUILD)-tsan $(BUILD)-aarch64 $(BUILD)-fuzz $(BUILD)-clang $(BUILD)-gcc
 
 .PHONY: help
 help:  ## this list

@@ -1,57 +1,10 @@
-/* Buffers that notice a stray access, and errors measured against a bound. */
+/* Every table's kernels over guarded buffers, errors measured against a bound, and whether every
+ * slot of the table is checked at all. */
 #ifndef TL_TESTS_KERNELCHECK_H
 #define TL_TESTS_KERNELCHECK_H
 
-#include "support.h"
-
-#include <sys/mman.h>
-
+#include "kernelguard.h"
 #include "kernels.h"
-
-/* Floats that end where an unmapped page begins: reading past them is a crash. They begin at
- * whatever alignment that gives; the canaries before them are checked by guarded_free(). */
-typedef struct guarded {
-    float *data;
-    size_t count;
-    unsigned char *base;
-    size_t mapped;
-} guarded;
-
-enum { GUARD_BYTE = 0xA5 };
-
-static inline guarded guarded_make(size_t count) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = count * sizeof(float);
-    size_t body = (size + page - 1) / page * page + page; /* at least one page of canaries */
-    guarded g = {.count = count, .mapped = body + page};
-    g.base = mmap(NULL, g.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (g.base == MAP_FAILED || mprotect(g.base + body, page, PROT_NONE) != 0)
-        fail_msg("no memory for %zu floats", count);
-    memset(g.base, GUARD_BYTE, body);
-    g.data = (float *)(void *)(g.base + body - size);
-    return g;
-}
-
-static inline void guarded_free(guarded *g) {
-    size_t before = (size_t)((unsigned char *)g->data - g->base);
-    for (size_t i = 0; i < before; i++) {
-        if (g->base[i] != GUARD_BYTE)
-            fail_msg("byte %zu before the buffer was written", before - i);
-    }
-    munmap(g->base, g->mapped);
-    *g = (guarded){0};
-}
-
-static inline guarded guarded_random(size_t count, uint64_t *state) {
-    guarded g = guarded_make(count);
-    for (size_t i = 0; i < count; i++) g.data[i] = support_random(state);
-    return g;
-}
-
-static inline guarded guarded_copy(const guarded *from) {
-    guarded g = guarded_make(from->count);
-    memcpy(g.data, from->data, from->count * sizeof(float));
-    return g;
-}
 
 static inline int random_between(uint64_t *state, int low, int high) {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -86,13 +39,16 @@ typedef struct worst {
 static inline void worst_compare(worst *w, double got, double want, double bound) {
     double error = fabs(got - want);
     w->compared++;
-    if (!(error / bound > w->share) && error == error) return;
+    if (w->bound > 0 && !(error / bound > w->share) && error == error) return;
     *w = (worst){error / bound, error, bound, w->compared};
 }
 
 static inline void worst_report(const worst *w, const char *isa, const char *what) {
-    printf("%-8s %-24s %9lld values, largest error %.2e of %.2e allowed (%.0f%%)\n", isa, what,
-           (long long)w->compared, w->error, w->bound, 100.0 * w->share);
+    if (w->bound == 0.0)
+        printf("%-8s %-24s %9lld values, all equal\n", isa, what, (long long)w->compared);
+    else
+        printf("%-8s %-24s %9lld values, largest error %.2e of %.2e allowed (%.0f%%)\n", isa, what,
+               (long long)w->compared, w->error, w->bound, 100.0 * w->share);
     if (!(w->share <= 1.0))
         fail_msg("%s: %s is off by %g, allowed %g", isa, what, w->error, w->bound);
 }
@@ -103,6 +59,12 @@ enum { MAX_TABLES = 8 };
 
 typedef void (*check_fn)(const struct tl_kernels *kernels, uint64_t *seed, worst *w);
 
+/* The checks of this program, for check_slots(). */
+static struct checks {
+    int count;
+    check_fn row[64];
+} checks;
+
 static inline void check_tables(const char *what, check_fn check, int rounds) {
     const tl_isa *found[MAX_TABLES];
     int count = tl_isa_available(found, MAX_TABLES);
@@ -110,9 +72,136 @@ static inline void check_tables(const char *what, check_fn check, int rounds) {
         const struct tl_kernels *table = found[i]->f32;
         if (i > 0 && table == found[i - 1]->f32) continue;
         worst w = {0};
-        uint64_t seed = 11;
-        for (int round = 0; round < rounds; round++) check(table, &seed, &w);
+        for (int side = GUARD_BEHIND; side <= GUARD_BEFORE; side++) {
+            uint64_t seed = 11;
+            guard_begin(table->name, what, (guard_side)side);
+            for (int round = 0; round < rounds; round++) check(table, &seed, &w);
+            guard_end();
+        }
         worst_report(&w, table->name, what);
+    }
+    checks.row[checks.count++] = check;
+}
+
+/* --- every slot ---------------------------------------------------------------------------------
+ */
+
+/* The slots of the table, each with the program that checks it. */
+#define KERNEL_SLOTS(SLOT)                                                                         \
+    SLOT(gemm_begin, "kernelcheck")                                                                \
+    SLOT(gemm_tile, "kernelcheck")                                                                 \
+    SLOT(gemm_end, "kernelcheck")                                                                  \
+    SLOT(depthwise_row, "kernelcheck")                                                             \
+    SLOT(depthwise_grad, "kernelcheck")                                                            \
+    SLOT(winograd_input, "kernelcheck")                                                            \
+    SLOT(winograd_output, "kernelcheck")                                                           \
+    SLOT(widen, "kernelcheck_rows")                                                                \
+    SLOT(narrow, "kernelcheck_rows")                                                               \
+    SLOT(act_forward, "kernelcheck")                                                               \
+    SLOT(act_backward, "kernelcheck")                                                              \
+    SLOT(add, "kernelcheck")                                                                       \
+    SLOT(mul, "kernelcheck")                                                                       \
+    SLOT(mul_add, "kernelcheck")                                                                   \
+    SLOT(scale_shift, "kernelcheck")                                                               \
+    SLOT(moments, "kernelcheck")                                                                   \
+    SLOT(moments_backward, "kernelcheck")                                                          \
+    SLOT(affine3, "kernelcheck")                                                                   \
+    SLOT(row_sums, "kernelcheck_rows")                                                             \
+    SLOT(max_pool, "kernelcheck_rows")                                                             \
+    SLOT(max_pool_backward, "kernelcheck_rows")                                                    \
+    SLOT(avg_pool, "kernelcheck_rows")                                                             \
+    SLOT(avg_pool_backward, "kernelcheck_rows")                                                    \
+    SLOT(softmax, "kernelcheck_rows")                                                              \
+    SLOT(softmax_backward, "kernelcheck_rows")                                                     \
+    SLOT(resample_row, "kernelcheck_rows")                                                         \
+    SLOT(resample_column, "kernelcheck_rows")                                                      \
+    SLOT(normalize, "kernelcheck_rows")                                                            \
+    SLOT(sgd, "kernelcheck")                                                                       \
+    SLOT(adam, "kernelcheck")                                                                      \
+    SLOT(rmsprop, "kernelcheck")
+
+typedef void (*any_kernel)(void);
+
+typedef struct kernel_slot {
+    const char *name, *program;
+    size_t offset;
+} kernel_slot;
+
+static const kernel_slot kernel_slots[] = {
+#define SLOT(slot, program) {#slot, program, offsetof(struct tl_kernels, slot)},
+    KERNEL_SLOTS(SLOT)
+#undef SLOT
+};
+enum { SLOTS = (int)(sizeof kernel_slots / sizeof *kernel_slots) };
+
+/* One that is not in the list above would make the table longer. */
+_Static_assert(sizeof(struct tl_kernels) ==
+                   offsetof(struct tl_kernels, gemm_begin) + SLOTS * sizeof(any_kernel),
+               "every slot of struct tl_kernels belongs into KERNEL_SLOTS");
+
+/* A table whose every kernel is an address where nothing is: the fault says which was called. */
+enum { POISON_STEP = 16 };
+static struct poisoned {
+    struct tl_kernels table;
+    sigjmp_buf back;
+    uintptr_t called;
+} poisoned;
+
+static void poison_fault(int number, siginfo_t *info, void *context) {
+    (void)number;
+    (void)context;
+    poisoned.called = (uintptr_t)info->si_addr;
+    siglongjmp(poisoned.back, 1);
+}
+
+static inline void set_slot(int slot, any_kernel kernel) {
+    memcpy((char *)&poisoned.table + kernel_slots[slot].offset, &kernel, sizeof kernel);
+}
+
+static inline any_kernel get_slot(const struct tl_kernels *table, int slot) {
+    any_kernel kernel;
+    memcpy(&kernel, (const char *)table + kernel_slots[slot].offset, sizeof kernel);
+    return kernel;
+}
+
+/* Runs a check with the poisoned table; the slot that it called, or -1 when it came to its end. */
+static inline int poisoned_call(check_fn check) {
+    static worst ignored;
+    uint64_t seed = 11;
+    if (sigsetjmp(poisoned.back, 1) != 0) {
+        int slot = (int)(poisoned.called / POISON_STEP) - 1;
+        if (slot < 0 || slot >= SLOTS) fail_msg("a fault at %#zx", (size_t)poisoned.called);
+        return slot;
+    }
+    check(&poisoned.table, &seed, &ignored);
+    return -1;
+}
+
+/* Marks the slots that a check calls: each that is met is given its kernel back. */
+static inline void mark_called(const struct tl_kernels *table, check_fn check, bool called[SLOTS]) {
+    poisoned.table = *table;
+    for (int i = 0; i < SLOTS; i++) set_slot(i, (any_kernel)(uintptr_t)(POISON_STEP * (i + 1)));
+    for (int slot; (slot = poisoned_call(check)) >= 0;) {
+        called[slot] = true;
+        set_slot(slot, get_slot(table, slot));
+    }
+}
+
+/* Every slot that is this program's was called by one of the checks before. */
+static inline void check_slots(const char *program) {
+    struct sigaction action = {.sa_sigaction = poison_fault, .sa_flags = SA_SIGINFO}, segv, bus;
+    const tl_isa *found[MAX_TABLES];
+    int count = tl_isa_available(found, MAX_TABLES);
+    sigaction(SIGSEGV, &action, &segv);
+    sigaction(SIGBUS, &action, &bus);
+    bool called[SLOTS] = {false};
+    for (int i = 0; i < checks.count; i++)
+        mark_called(found[count - 1]->f32, checks.row[i], called);
+    sigaction(SIGSEGV, &segv, NULL);
+    sigaction(SIGBUS, &bus, NULL);
+    for (int i = 0; i < SLOTS; i++) {
+        if (strcmp(kernel_slots[i].program, program) == 0 && !called[i])
+            fail_msg("no check calls %s", kernel_slots[i].name);
     }
 }
 

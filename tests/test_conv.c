@@ -245,7 +245,9 @@ static void free_contexts(conv_contexts *all) {
     }
 }
 
+/* The guard pages change sides from case to case. */
 static void check_case(conv_contexts *all, const conv_case *t, uint64_t *seed) {
+    guard.side = guard.side == GUARD_BEHIND ? GUARD_BEFORE : GUARD_BEHIND;
     conv_data d = make_data(t, seed);
     uint64_t start = *seed;
     for (int i = 0; i < all->count; i++) {

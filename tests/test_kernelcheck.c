@@ -3,6 +3,8 @@
  * notice a stray access. `--bench` times the same kernels instead; see kernelbench.h. */
 #include "kernelcheck.h"
 
+#include <sys/wait.h>
+
 #include "kernelbench.h"
 #include "ref/ref.h"
 
@@ -67,28 +69,33 @@ static void check_tile_of(const struct tl_kernels *kernels, int rows, int column
         for (size_t r = 0; r < taps; r++)
             pointers[r * (size_t)mr + (size_t)i] = a.data + (r * (size_t)rows + (size_t)i) * row;
     }
-    t.a = pointers;
+    guarded list = guarded_of(
+        pointers, taps ? ((taps - 1) * (size_t)mr + (size_t)rows) * sizeof *pointers : 0);
+    guarded offsets = guarded_of(c_row, (size_t)rows * sizeof *c_row);
+    t.a = (const void *const *)(const void *)list.data;
     t.b = b.data;
     t.c = c.data;
-    t.c_row = c_row;
+    t.c_row = (const int64_t *)(const void *)offsets.data;
     if (random_between(seed, 0, 1)) t.bias = bias.data;
     if (random_between(seed, 0, 1)) t.next = a.data + a.count - 1; /* fetched, never read */
     if (random_between(seed, 0, 1)) t.residual = residual.data;
-    kernels->gemm_tile(&t, rows, columns);
+    RUN(kernels, gemm_tile)(&t, rows, columns);
     compare_tile(&t, before.data, mr, rows, columns, w);
     for (int i = 0; i + 1 < rows; i++) /* between the rows nothing was written */
         assert_memory_equal(c.data + i * c_step + columns, before.data + i * c_step + columns,
                             (size_t)(c_step - columns) * sizeof(float));
-    guarded *all[] = {&a, &b, &c, &before, &residual, &bias};
-    for (int i = 0; i < 6; i++) guarded_free(all[i]);
+    guarded *all[] = {&a, &b, &c, &before, &residual, &bias, &list, &offsets};
+    free_all(all, 8);
 }
 
 static void check_tiles(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
     assert_true(kernels->mr <= MAX_ROWS);
+    RUN(kernels, gemm_begin)();
     for (int rows = 1; rows <= kernels->mr; rows++) {
         for (int columns = 1; columns <= kernels->nr; columns++)
             check_tile_of(kernels, rows, columns, seed, w);
     }
+    RUN(kernels, gemm_end)();
 }
 
 static void test_gemm_tile(void **state) {
@@ -118,9 +125,11 @@ static row_shape random_row(uint64_t *seed) {
     return s;
 }
 
-/* The rows overlap in no way, so that one buffer serves each. */
-static void set_rows(const row_shape *s, const guarded *x, const void **rows) {
+/* The pointers to the rows of x, which overlap in no way, so that one buffer serves each. */
+static guarded make_rows(const row_shape *s, const guarded *x) {
+    const void *rows[MAX_TAPS];
     for (int i = 0; i < s->kh; i++) rows[i] = x->data + (size_t)(s->kh - 1 - i) * s->x_row;
+    return guarded_of(rows, (size_t)s->kh * sizeof *rows);
 }
 
 static void compare_row(const tl_depthwise_row *d, const float *before, worst *w) {
@@ -148,11 +157,10 @@ static void check_depthwise_row(const struct tl_kernels *kernels, uint64_t *seed
     guarded y = guarded_random((size_t)((s.pixels - 1) * s.y_step + s.c), seed);
     guarded before = guarded_copy(&y), residual = guarded_random(y.count, seed);
     guarded bias = guarded_random((size_t)s.c, seed);
-    const void *rows[MAX_TAPS];
-    set_rows(&s, &x, rows);
+    guarded rows = make_rows(&s, &x);
     tl_depthwise_row d = {.kh = s.kh,
                           .kw = s.kw,
-                          .x = rows,
+                          .x = (const void *const *)(const void *)rows.data,
                           .x_step = s.x_step,
                           .x_tap = s.x_tap,
                           .w = weights.data,
@@ -166,10 +174,10 @@ static void check_depthwise_row(const struct tl_kernels *kernels, uint64_t *seed
                           .bias = random_between(seed, 0, 1) ? bias.data : NULL,
                           .residual = random_between(seed, 0, 1) ? residual.data : NULL,
                           .act = (tl_act)random_between(seed, 0, TL_ACT_GELU)};
-    kernels->depthwise_row(&d);
+    RUN(kernels, depthwise_row)(&d);
     compare_row(&d, before.data, w);
-    guarded *all[] = {&x, &weights, &y, &before, &residual, &bias};
-    for (int i = 0; i < 6; i++) guarded_free(all[i]);
+    guarded *all[] = {&x, &weights, &y, &before, &residual, &bias, &rows};
+    free_all(all, 7);
 }
 
 static void test_depthwise_row(void **state) {
@@ -183,11 +191,10 @@ static void check_depthwise_grad(const struct tl_kernels *kernels, uint64_t *see
     guarded dw = guarded_random((size_t)(s.kh * s.w_row - s.w_tap + s.c), seed);
     guarded dy = guarded_random((size_t)((s.pixels - 1) * s.y_step + s.c), seed);
     guarded before = guarded_copy(&dw);
-    const void *rows[MAX_TAPS];
-    set_rows(&s, &x, rows);
+    guarded rows = make_rows(&s, &x);
     tl_depthwise_grad g = {.kh = s.kh,
                            .kw = s.kw,
-                           .x = rows,
+                           .x = (const void *const *)(const void *)rows.data,
                            .x_step = s.x_step,
                            .x_tap = s.x_tap,
                            .dy = dy.data,
@@ -197,11 +204,11 @@ static void check_depthwise_grad(const struct tl_kernels *kernels, uint64_t *see
                            .dw_tap = s.w_tap,
                            .pixels = s.pixels,
                            .c = s.c};
-    kernels->depthwise_grad(&g);
+    RUN(kernels, depthwise_grad)(&g);
     for (int i = 0; i < s.kh * s.kw; i++) {
         for (int64_t c = 0; c < s.c; c++) {
             int64_t at = i / s.kw * s.w_row + i % s.kw * s.w_tap + c;
-            const float *from = (const float *)rows[i / s.kw] + i % s.kw * s.x_tap + c;
+            const float *from = (const float *)g.x[i / s.kw] + i % s.kw * s.x_tap + c;
             exact sum = {0};
             exact_add(&sum, (double)before.data[at]);
             for (int64_t p = 0; p < s.pixels; p++)
@@ -209,8 +216,8 @@ static void check_depthwise_grad(const struct tl_kernels *kernels, uint64_t *see
             worst_compare(w, (double)dw.data[at], sum.value, exact_bound(&sum));
         }
     }
-    guarded *all[] = {&x, &dw, &dy, &before};
-    for (int i = 0; i < 4; i++) guarded_free(all[i]);
+    guarded *all[] = {&x, &dw, &dy, &before, &rows};
+    free_all(all, 5);
 }
 
 static void test_depthwise_grad(void **state) {
@@ -266,8 +273,10 @@ static void check_winograd_input(const struct tl_kernels *kernels, uint64_t *see
     guarded v = guarded_random((size_t)((points - 1) * step + c), seed);
     const float *pixels[TL_WINOGRAD_POINTS];
     for (int p = 0; p < points; p++) pixels[p] = x.data + p * c;
-    tl_winograd_input call = {matrices.m, pixels, v.data, step, c};
-    kernels->winograd_input(&call);
+    guarded list = guarded_of(pixels, (size_t)points * sizeof *pixels);
+    tl_winograd_input call = {matrices.m, (const float *const *)(const void *)list.data, v.data,
+                              step, c};
+    RUN(kernels, winograd_input)(&call);
     for (int p = 0; p < points; p++) {
         for (int64_t k = 0; k < c; k++) {
             exact sum = transform_exactly(matrices.in[p / side], matrices.in[p % side], side,
@@ -275,8 +284,8 @@ static void check_winograd_input(const struct tl_kernels *kernels, uint64_t *see
             worst_compare(w, (double)v.data[p * step + k], sum.value, exact_bound(&sum));
         }
     }
-    guarded_free(&x);
-    guarded_free(&v);
+    guarded *all[] = {&x, &v, &list};
+    free_all(all, 3);
 }
 
 static void check_winograd_output(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
@@ -288,17 +297,18 @@ static void check_winograd_output(const struct tl_kernels *kernels, uint64_t *se
     guarded bias = guarded_random((size_t)c, seed), residual = guarded_random(y.count, seed);
     int64_t y_at[TL_WINOGRAD_POINTS];
     for (int i = 0; i < m * m; i++) y_at[i] = random_between(seed, 0, 4) ? i * c : -1;
+    guarded offsets = guarded_of(y_at, (size_t)(m * m) * sizeof *y_at);
     tl_winograd_output call = {.m = m,
                                .t = t.data,
                                .t_step = step,
                                .c = c,
                                .y = y.data,
-                               .y_at = y_at,
+                               .y_at = (const int64_t *)(const void *)offsets.data,
                                .accumulate = random_between(seed, 0, 1),
                                .bias = random_between(seed, 0, 1) ? bias.data : NULL,
                                .residual = random_between(seed, 0, 1) ? residual.data : NULL,
                                .act = (tl_act)random_between(seed, 0, 5)};
-    kernels->winograd_output(&call);
+    RUN(kernels, winograd_output)(&call);
     for (int i = 0; i < m * m; i++) {
         for (int64_t k = 0; k < c; k++) {
             int64_t at = i * c + k;
@@ -313,8 +323,8 @@ static void check_winograd_output(const struct tl_kernels *kernels, uint64_t *se
                              call.residual ? call.residual + at : NULL, call.act);
         }
     }
-    guarded *all[] = {&t, &y, &before, &bias, &residual};
-    for (int i = 0; i < 5; i++) guarded_free(all[i]);
+    guarded *all[] = {&t, &y, &before, &bias, &residual, &offsets};
+    free_all(all, 6);
 }
 
 static void test_winograd(void **state) {
@@ -350,7 +360,7 @@ static operands make_operands(size_t n, uint64_t *seed) {
 static void finish_operands(operands *o, worst *w) {
     compare_floats(w, &o->got, &o->want);
     guarded *all[] = {&o->a, &o->b, &o->c, &o->got, &o->want};
-    for (int i = 0; i < 5; i++) guarded_free(all[i]);
+    free_all(all, 5);
 }
 
 static void check_act(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
@@ -358,13 +368,13 @@ static void check_act(const struct tl_kernels *kernels, uint64_t *seed, worst *w
         int64_t n = random_between(seed, 1, 150);
         operands o = make_operands((size_t)n, seed);
         bool add = random_between(seed, 0, 1);
-        kernels->act_backward((tl_act)act, o.a.data, o.b.data, add, o.got.data, n);
+        RUN(kernels, act_backward)((tl_act)act, o.a.data, o.b.data, add, o.got.data, n);
         tl_ref_act_backward((tl_act)act, o.a.data, o.b.data, add, o.want.data, n);
         compare_floats(w, &o.got, &o.want);
-        kernels->act_forward((tl_act)act, o.a.data, o.got.data, n);
+        RUN(kernels, act_forward)((tl_act)act, o.a.data, o.got.data, n);
         tl_ref_act_forward((tl_act)act, o.a.data, o.want.data, n);
         compare_floats(w, &o.got, &o.want);
-        kernels->act_forward((tl_act)act, o.a.data, o.a.data, n); /* in place */
+        RUN(kernels, act_forward)((tl_act)act, o.a.data, o.a.data, n); /* in place */
         assert_memory_equal(o.a.data, o.got.data, (size_t)n * sizeof(float));
         finish_operands(&o, w);
     }
@@ -381,7 +391,7 @@ static void check_nan(const struct tl_kernels *kernels, uint64_t *seed, worst *w
     for (int act = 0; act <= TL_ACT_GELU; act++) {
         float x[19], y[19], one = 1.0f, zero[19] = {0};
         for (int i = 0; i < 19; i++) x[i] = NAN;
-        kernels->act_forward((tl_act)act, x, y, 19);
+        RUN(kernels, act_forward)((tl_act)act, x, y, 19);
         for (int i = 0; i < 19; i++) assert_true(isnan(y[i]));
         const void *a[1] = {x};
         int64_t c_row[1] = {0};
@@ -395,11 +405,13 @@ static void check_nan(const struct tl_kernels *kernels, uint64_t *seed, worst *w
                           .c = y,
                           .c_row = c_row,
                           .act = (tl_act)act};
-        kernels->gemm_tile(&t, 1, 3);
+        RUN(kernels, gemm_begin)();
+        RUN(kernels, gemm_tile)(&t, 1, 3);
+        RUN(kernels, gemm_end)();
         for (int i = 0; i < 3; i++) assert_true(isnan(y[i]));
         tl_depthwise_row d = {
             .kh = 1, .kw = 1, .x = a, .w = zero, .y = y, .pixels = 1, .c = 19, .act = (tl_act)act};
-        kernels->depthwise_row(&d);
+        RUN(kernels, depthwise_row)(&d);
         for (int i = 0; i < 19; i++) assert_true(isnan(y[i]));
         worst_compare(w, 1.0, (double)one, 1.0);
     }
@@ -413,13 +425,13 @@ static void test_nan_stays(void **state) {
 static void check_arithmetic(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
     int64_t n = random_between(seed, 1, 150);
     operands o = make_operands((size_t)n, seed);
-    kernels->mul_add(o.a.data, o.b.data, o.got.data, n);
+    RUN(kernels, mul_add)(o.a.data, o.b.data, o.got.data, n);
     tl_ref_mul_add(o.a.data, o.b.data, o.want.data, n);
     compare_floats(w, &o.got, &o.want);
-    kernels->add(o.a.data, o.b.data, o.got.data, n);
+    RUN(kernels, add)(o.a.data, o.b.data, o.got.data, n);
     tl_ref_add(o.a.data, o.b.data, o.want.data, n);
     compare_floats(w, &o.got, &o.want);
-    kernels->mul(o.a.data, o.b.data, o.got.data, n);
+    RUN(kernels, mul)(o.a.data, o.b.data, o.got.data, n);
     tl_ref_mul(o.a.data, o.b.data, o.want.data, n);
     finish_operands(&o, w);
 }
@@ -431,10 +443,10 @@ static void check_channels(const struct tl_kernels *kernels, uint64_t *seed, wor
             r = guarded_random((size_t)c, seed);
     bool add = random_between(seed, 0, 1);
     tl_act act = (tl_act)random_between(seed, 0, TL_ACT_GELU);
-    kernels->affine3(o.a.data, o.b.data, p.data, q.data, r.data, add, o.got.data, rows, c);
+    RUN(kernels, affine3)(o.a.data, o.b.data, p.data, q.data, r.data, add, o.got.data, rows, c);
     tl_ref_affine3(o.a.data, o.b.data, p.data, q.data, r.data, add, o.want.data, rows, c);
     compare_floats(w, &o.got, &o.want);
-    kernels->scale_shift(o.a.data, p.data, q.data, act, o.got.data, rows, c);
+    RUN(kernels, scale_shift)(o.a.data, p.data, q.data, act, o.got.data, rows, c);
     tl_ref_scale_shift(o.a.data, p.data, q.data, act, o.want.data, rows, c);
     finish_operands(&o, w);
     guarded_free(&p);
@@ -453,18 +465,22 @@ static void check_moments(const struct tl_kernels *kernels, uint64_t *seed, wors
     guarded x = guarded_random((size_t)(rows * c), seed), dy = guarded_random(x.count, seed);
     guarded center = guarded_random((size_t)c, seed);
     const float *from = random_between(seed, 0, 1) ? center.data : NULL;
-    double got[2][MAX_C] = {{0}}, want[2][MAX_C] = {{0}};
-    kernels->moments(x.data, from, got[0], got[1], rows, c);
+    guarded sums[2] = {guarded_make((size_t)c * 2), guarded_make((size_t)c * 2)}; /* as doubles */
+    double *got[2], want[2][MAX_C] = {{0}};
+    for (int i = 0; i < 2; i++) {
+        got[i] = (double *)(void *)sums[i].data;
+        memset(got[i], 0, sums[i].size);
+    }
+    RUN(kernels, moments)(x.data, from, got[0], got[1], rows, c);
     tl_ref_moments(x.data, from, want[0], want[1], rows, c);
     compare_sums(w, got[0], want[0], c);
     compare_sums(w, got[1], want[1], c);
-    kernels->moments_backward(x.data, dy.data, center.data, got[0], got[1], rows, c);
+    RUN(kernels, moments_backward)(x.data, dy.data, center.data, got[0], got[1], rows, c);
     tl_ref_moments_backward(x.data, dy.data, center.data, want[0], want[1], rows, c);
     compare_sums(w, got[0], want[0], c);
     compare_sums(w, got[1], want[1], c);
-    guarded_free(&x);
-    guarded_free(&dy);
-    guarded_free(&center);
+    guarded *all[] = {&x, &dy, &center, &sums[0], &sums[1]};
+    free_all(all, 5);
 }
 
 static void test_elementwise(void **state) {
@@ -517,9 +533,9 @@ static void check_optimizers(const struct tl_kernels *kernels, uint64_t *seed, w
             }
             float *m = states[t][0].data, *v = states[t][1].data, *more = states[t][2].data;
             if (which == 2 && u.centered) separate(v, m, n);
-            if (which == 0) tables[t]->sgd(&u, weights[t].data, g.data, m, n);
-            if (which == 1) tables[t]->adam(&u, weights[t].data, g.data, m, v, n);
-            if (which == 2) tables[t]->rmsprop(&u, weights[t].data, g.data, v, m, more, n);
+            if (which == 0) RUN(tables[t], sgd)(&u, weights[t].data, g.data, m, n);
+            if (which == 1) RUN(tables[t], adam)(&u, weights[t].data, g.data, m, v, n);
+            if (which == 2) RUN(tables[t], rmsprop)(&u, weights[t].data, g.data, v, m, more, n);
         }
         compare_floats(w, &weights[0], &weights[1]);
         for (int s = 0; s < STATES; s++) {
@@ -538,13 +554,75 @@ static void test_optimizers(void **state) {
     check_tables("sgd, adam, rmsprop", check_optimizers, 200);
 }
 
+/* --- the check itself ----------------------------------------------------------------------- */
+
+static void reads_too_much(const void *va, const void *vb, void *vy, int64_t n) {
+    const float *a = va, *b = vb;
+    float *y = vy;
+    for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
+    y[0] += ((const volatile float *)b)[n] * 0.0f;
+}
+
+static void reads_too_early(const void *va, const void *vb, void *vy, int64_t n) {
+    const float *a = va, *b = vb;
+    float *y = vy;
+    for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
+    y[0] += ((const volatile float *)b)[-1] * 0.0f;
+}
+
+/* What a child process says that checks a table with this kernel. */
+static void catch_stray(void (*add)(const void *, const void *, void *, int64_t), guard_side side,
+                        char *text, size_t size) {
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        signal(SIGSEGV, SIG_DFL);
+        struct tl_kernels table = tl_kernels_ref;
+        table.add = add;
+        uint64_t seed = 1;
+        worst w = {0};
+        guard_begin("wrong", "a row", side);
+        check_arithmetic(&table, &seed, &w);
+        _exit(0);
+    }
+    close(ends[1]);
+    ssize_t length = read(ends[0], text, size - 1);
+    text[length > 0 ? length : 0] = 0;
+    close(ends[0]);
+    int status = 0;
+    waitpid(child, &status, 0);
+    assert_false(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void test_stray_accesses_are_named(void **state) {
+    (void)state;
+    char text[256];
+    catch_stray(reads_too_much, GUARD_BEHIND, text, sizeof text);
+    assert_string_equal(text, "wrong add reached the unmapped page behind a buffer\n");
+    catch_stray(reads_too_early, GUARD_BEFORE, text, sizeof text);
+    assert_string_equal(text, "wrong add reached the unmapped page before a buffer\n");
+}
+
+static void test_every_slot_has_a_row(void **state) {
+    (void)state;
+    check_slots("kernelcheck");
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench(argc - 2, argv + 2);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gemm_tile),      cmocka_unit_test(test_depthwise_row),
-        cmocka_unit_test(test_depthwise_grad), cmocka_unit_test(test_winograd),
-        cmocka_unit_test(test_activations),    cmocka_unit_test(test_nan_stays),
-        cmocka_unit_test(test_elementwise),    cmocka_unit_test(test_optimizers),
+        cmocka_unit_test(test_gemm_tile),
+        cmocka_unit_test(test_depthwise_row),
+        cmocka_unit_test(test_depthwise_grad),
+        cmocka_unit_test(test_winograd),
+        cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_nan_stays),
+        cmocka_unit_test(test_elementwise),
+        cmocka_unit_test(test_optimizers),
+        cmocka_unit_test(test_stray_accesses_are_named),
+        cmocka_unit_test(test_every_slot_has_a_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

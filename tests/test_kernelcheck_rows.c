@@ -5,19 +5,13 @@
 #include "ref/ref.h"
 #include "rowbench.h"
 
-static void free_all(guarded **all, int count) {
-    for (int i = 0; i < count; i++) guarded_free(all[i]);
-}
-
-/* A guarded buffer seen as bytes; `size` of them end where its page ends. */
-static uint8_t *bytes_of(const guarded *g, size_t size) {
-    return (uint8_t *)(g->data + g->count) - size;
+static uint8_t *bytes_of(const guarded *g) {
+    return (uint8_t *)g->data;
 }
 
 static guarded guarded_bytes(size_t size, uint64_t *seed) {
-    guarded g = guarded_make((size + 3) / 4);
-    uint8_t *p = bytes_of(&g, g.count * 4);
-    for (size_t i = 0; i < g.count * 4; i++) p[i] = (uint8_t)random_between(seed, 0, 255);
+    guarded g = guarded_bytes_make(size);
+    for (size_t i = 0; i < size; i++) bytes_of(&g)[i] = (uint8_t)random_between(seed, 0, 255);
     return g;
 }
 
@@ -58,11 +52,11 @@ static void check_max_pool(const struct tl_kernels *kernels, uint64_t *seed, wor
     guarded x = guarded_random(p.x_size, seed), y = guarded_random(p.y_size, seed);
     guarded want = guarded_copy(&y), plain = guarded_copy(&y);
     guarded winners = guarded_bytes(p.y_size, seed), want_winners = guarded_copy(&winners);
-    uint8_t *winner = bytes_of(&winners, p.y_size);
-    uint8_t *want_winner = bytes_of(&want_winners, p.y_size);
+    uint8_t *winner = bytes_of(&winners);
+    uint8_t *want_winner = bytes_of(&want_winners);
     make_ties(&x, seed);
-    kernels->max_pool(&p.row, x.data, y.data, winner);
-    kernels->max_pool(&p.row, x.data, plain.data, NULL);
+    RUN(kernels, max_pool)(&p.row, x.data, y.data, winner);
+    RUN(kernels, max_pool)(&p.row, x.data, plain.data, NULL);
     tl_ref_max_pool(&p.row, x.data, want.data, want_winner);
     assert_memory_equal(winner, want_winner, p.y_size);
     for (size_t i = 0; i < p.y_size; i++) { /* NaN need not be the same NaN */
@@ -70,7 +64,7 @@ static void check_max_pool(const struct tl_kernels *kernels, uint64_t *seed, wor
         assert_true(isnan(want.data[i]) ? isnan(plain.data[i]) : plain.data[i] == want.data[i]);
     }
     guarded dx = guarded_random(p.x_size, seed), want_dx = guarded_copy(&dx);
-    kernels->max_pool_backward(&p.row, winner, y.data, dx.data);
+    RUN(kernels, max_pool_backward)(&p.row, winner, y.data, dx.data);
     tl_ref_max_pool_backward(&p.row, winner, y.data, want_dx.data);
     for (size_t i = 0; i < p.x_size; i++)
         assert_true(isnan(want_dx.data[i]) ? isnan(dx.data[i]) : dx.data[i] == want_dx.data[i]);
@@ -84,7 +78,7 @@ static void check_avg_pool(const struct tl_kernels *kernels, uint64_t *seed, wor
     const tl_pool_row *r = &p.row;
     guarded x = guarded_random(p.x_size, seed), y = guarded_random(p.y_size, seed);
     guarded before = guarded_copy(&y);
-    kernels->avg_pool(r, x.data, y.data);
+    RUN(kernels, avg_pool)(r, x.data, y.data);
     for (int64_t pixel = 0; pixel < r->pixels; pixel++) {
         for (int64_t c = 0; c < r->y_step && pixel * r->y_step + c < (int64_t)p.y_size; c++) {
             int64_t at = pixel * r->y_step + c;
@@ -101,7 +95,7 @@ static void check_avg_pool(const struct tl_kernels *kernels, uint64_t *seed, wor
         }
     }
     guarded dx = guarded_random(p.x_size, seed), want_dx = guarded_copy(&dx);
-    kernels->avg_pool_backward(r, y.data, dx.data);
+    RUN(kernels, avg_pool_backward)(r, y.data, dx.data);
     tl_ref_avg_pool_backward(r, y.data, want_dx.data);
     for (size_t i = 0; i < p.x_size; i++)
         worst_compare(w, (double)dx.data[i], (double)want_dx.data[i], 1e-30);
@@ -117,7 +111,7 @@ static void check_row_sums(const struct tl_kernels *kernels, uint64_t *seed, wor
     guarded sums = guarded_make((size_t)c * 2); /* as doubles */
     double *sum = (double *)(void *)sums.data, want[MAX_C];
     for (int64_t i = 0; i < c; i++) sum[i] = want[i] = (double)i;
-    kernels->row_sums(x.data, step, sum, rows, c);
+    RUN(kernels, row_sums)(x.data, step, sum, rows, c);
     tl_ref_row_sums(x.data, step, want, rows, c);
     for (int64_t i = 0; i < c; i++) worst_compare(w, sum[i], want[i], 1e-14 * (1 + fabs(want[i])));
     guarded_free(&x);
@@ -147,7 +141,7 @@ static void check_sigmoid(const struct tl_kernels *kernels, uint64_t *seed, wors
     enum { COUNT = 4001 };
     float x[COUNT], y[COUNT];
     for (int i = 0; i < COUNT; i++) x[i] = 105.0f * support_random(seed);
-    kernels->act_forward(TL_ACT_SIGMOID, x, y, COUNT);
+    RUN(kernels, act_forward)(TL_ACT_SIGMOID, x, y, COUNT);
     for (int i = 0; i < COUNT; i++) {
         double want = 1.0 / (1.0 + exp(-(double)x[i]));
         /* e^-x is infinite from here on: the answer is 0, which is closer than any normal float. */
@@ -158,7 +152,7 @@ static void check_sigmoid(const struct tl_kernels *kernels, uint64_t *seed, wors
 /* Twice: what a row of two values gives follows from one exponential alone. */
 static void check_softmax_pair(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
     float x[2] = {0.0f, -fabsf(110.0f * support_random(seed))}, y[2];
-    kernels->softmax(x, y, 2);
+    RUN(kernels, softmax)(x, y, 2);
     double power = exp((double)x[1]);
     worst_compare(w, (double)y[1], power / (1.0 + power), 3.0 * unit_of(power));
 }
@@ -173,14 +167,14 @@ static void check_far_out(const struct tl_kernels *kernels, uint64_t *seed, wors
     (void)seed;
     float x[6] = {INFINITY, -INFINITY, 1e30f, -1e30f, 100.0f, -100.0f}, y[6];
     const float want[6] = {1, 0, 1, 0, 1, 0};
-    kernels->act_forward(TL_ACT_SIGMOID, x, y, 6);
+    RUN(kernels, act_forward)(TL_ACT_SIGMOID, x, y, 6);
     for (int i = 0; i < 6; i++) worst_compare(w, (double)y[i], (double)want[i], 1e-37);
     x[0] = 3.0f;
-    kernels->softmax(x, y, 2); /* one that is ruled out */
+    RUN(kernels, softmax)(x, y, 2); /* one that is ruled out */
     assert_true(y[0] == 1.0f && y[1] == 0.0f);
     for (int bad = 0; bad < 5; bad++) {
         for (int i = 0; i < 5; i++) x[i] = i == bad ? NAN : (float)i;
-        kernels->softmax(x, y, 5);
+        RUN(kernels, softmax)(x, y, 5);
         for (int i = 0; i < 5; i++) assert_true(isnan(y[i]));
     }
 }
@@ -198,7 +192,7 @@ static void check_softmax(const struct tl_kernels *kernels, uint64_t *seed, wors
     double total = 0;
     exact dot = {0};
     for (int64_t i = 0; i < n; i++) total += exp((double)(x.data[i] *= 20.0f));
-    kernels->softmax(x.data, y.data, n);
+    RUN(kernels, softmax)(x.data, y.data, n);
     for (int64_t i = 0; i < n; i++) {
         /* x - largest is rounded: half a unit of up to 40. The sum has every power's error. */
         double want = exp((double)x.data[i]) / total;
@@ -206,17 +200,17 @@ static void check_softmax(const struct tl_kernels *kernels, uint64_t *seed, wors
         exact_add(&dot, (double)dy.data[i] * (double)y.data[i]);
     }
     bool add = random_between(seed, 0, 1);
-    kernels->softmax_backward(y.data, dy.data, add, dx.data, n);
+    RUN(kernels, softmax_backward)(y.data, dy.data, add, dx.data, n);
     for (int64_t i = 0; i < n; i++) {
         double want = (double)y.data[i] * ((double)dy.data[i] - dot.value);
         double old = add ? (double)before.data[i] : 0.0;
         worst_compare(w, (double)dx.data[i], want + old,
                       4.0 * 0x1p-24 * ((double)y.data[i] * 2.0 + fabs(old)) + 1e-37);
     }
-    kernels->softmax(x.data, x.data, n); /* in place */
+    RUN(kernels, softmax)(x.data, x.data, n); /* in place */
     assert_memory_equal(x.data, y.data, (size_t)n * sizeof(float));
-    kernels->softmax_backward(y.data, dy.data, false, dx.data, n);
-    kernels->softmax_backward(y.data, dy.data, false, dy.data, n);
+    RUN(kernels, softmax_backward)(y.data, dy.data, false, dx.data, n);
+    RUN(kernels, softmax_backward)(y.data, dy.data, false, dy.data, n);
     assert_memory_equal(dx.data, dy.data, (size_t)n * sizeof(float));
     guarded *all[] = {&x, &y, &dy, &dx, &before};
     free_all(all, 5);
@@ -225,6 +219,41 @@ static void check_softmax(const struct tl_kernels *kernels, uint64_t *seed, wors
 static void test_softmax(void **state) {
     (void)state;
     check_tables("softmax and backward", check_softmax, 300);
+}
+
+/* --- bf16: the upper half of a float -----------------------------------------------------------
+ */
+
+/* To nearest, ties to even, by float64: 8 bits of mantissa are kept. */
+static double nearest_bf16(double x) {
+    if (x == 0.0 || !isfinite(x)) return x;
+    double unit = ldexp(1.0, ilogb(x) - 7);
+    return rint(x / unit) * unit;
+}
+
+static void check_bf16(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    int64_t n = random_between(seed, 1, 90);
+    guarded x = guarded_random((size_t)n, seed), y = guarded_random((size_t)n, seed);
+    guarded half = guarded_bytes((size_t)n * 2, seed);
+    for (int64_t i = 0; i < n; i++) { /* every fourth lies half way between two of bf16 */
+        x.data[i] = ldexpf(x.data[i], random_between(seed, -90, 90));
+        if (i % 4 == 0) x.data[i] = (float)(nearest_bf16((double)x.data[i]) * (1 + 0x1p-9));
+    }
+    if (random_between(seed, 0, 1)) x.data[n / 2] = random_between(seed, 0, 1) ? NAN : INFINITY;
+    RUN(kernels, narrow)(x.data, half.data, n);
+    RUN(kernels, widen)(half.data, y.data, n);
+    for (int64_t i = 0; i < n; i++) {
+        double want = nearest_bf16((double)x.data[i]);
+        assert_true(isnan(want) ? isnan(y.data[i]) : (double)y.data[i] == want);
+    }
+    w->compared += n;
+    guarded *all[] = {&x, &y, &half};
+    free_all(all, 3);
+}
+
+static void test_bf16(void **state) {
+    (void)state;
+    check_tables("widen, narrow", check_bf16, 400);
 }
 
 /* --- pictures: every byte and every float equal
@@ -259,38 +288,53 @@ static void random_axis(axis_case *a, int size, uint64_t *seed) {
     }
 }
 
+/* Moves the axis's own arrays into guarded buffers. */
+static void guard_axis(tl_resample_axis *axis, guarded moved[3]) {
+    size_t count = (size_t)axis->count, weights = count * (size_t)axis->width;
+    moved[0] = guarded_of(axis->first, count * sizeof *axis->first);
+    moved[1] = guarded_of(axis->used, count * sizeof *axis->used);
+    moved[2] = guarded_of(axis->weight, weights * sizeof *axis->weight);
+    axis->first = (int *)(void *)moved[0].data;
+    axis->used = (int *)(void *)moved[1].data;
+    axis->weight = (int32_t *)(void *)moved[2].data;
+}
+
 static void check_resample_row(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
     axis_case a;
     int size = random_between(seed, 1, 60);
     random_axis(&a, size, seed);
+    guarded tables[3];
+    guard_axis(&a.axis, tables);
     size_t out_size = (size_t)a.axis.count * 3;
     guarded in = guarded_bytes((size_t)size * 3, seed), out = guarded_bytes(out_size, seed);
     guarded want = guarded_copy(&out);
-    const uint8_t *from = bytes_of(&in, (size_t)size * 3);
-    kernels->resample_row(&a.axis, from, size, bytes_of(&out, out_size));
-    tl_ref_resample_row(&a.axis, from, size, bytes_of(&want, out_size));
-    assert_memory_equal(out.data, want.data, out.count * sizeof(float));
+    const uint8_t *from = bytes_of(&in);
+    RUN(kernels, resample_row)(&a.axis, from, size, bytes_of(&out));
+    tl_ref_resample_row(&a.axis, from, size, bytes_of(&want));
+    assert_memory_equal(out.data, want.data, out.size);
     w->compared += (int64_t)out_size;
-    guarded *all[] = {&in, &out, &want};
-    free_all(all, 3);
+    guarded *all[] = {&in, &out, &want, &tables[0], &tables[1], &tables[2]};
+    free_all(all, 6);
 }
 
 static void check_resample_column(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
     axis_case a;
     int size = random_between(seed, 1, 60), n = random_between(seed, 1, 90);
     random_axis(&a, size, seed);
+    guarded tables[3];
+    guard_axis(&a.axis, tables);
     size_t all_rows = (size_t)size * (size_t)n;
     guarded in = guarded_bytes(all_rows, seed), out = guarded_bytes((size_t)n, seed);
     guarded want = guarded_copy(&out);
     for (int i = 0; i < a.axis.count; i++) {
-        const uint8_t *from = bytes_of(&in, all_rows) + (size_t)a.first[i] * (size_t)n;
-        kernels->resample_column(&a.axis, i, from, n, bytes_of(&out, (size_t)n));
-        tl_ref_resample_column(&a.axis, i, from, n, bytes_of(&want, (size_t)n));
-        assert_memory_equal(out.data, want.data, out.count * sizeof(float));
+        const uint8_t *from = bytes_of(&in) + (size_t)a.first[i] * (size_t)n;
+        RUN(kernels, resample_column)(&a.axis, i, from, n, bytes_of(&out));
+        tl_ref_resample_column(&a.axis, i, from, n, bytes_of(&want));
+        assert_memory_equal(out.data, want.data, out.size);
     }
     w->compared += n * (int64_t)a.axis.count;
-    guarded *all[] = {&in, &out, &want};
-    free_all(all, 3);
+    guarded *all[] = {&in, &out, &want, &tables[0], &tables[1], &tables[2]};
+    free_all(all, 6);
 }
 
 static void check_normalize(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
@@ -300,8 +344,8 @@ static void check_normalize(const struct tl_kernels *kernels, uint64_t *seed, wo
     guarded in = guarded_bytes(count, seed), out = guarded_random(count, seed);
     guarded want = guarded_copy(&out);
     bool swap = random_between(seed, 0, 1);
-    kernels->normalize(bytes_of(&in, count), swap, mean, std, out.data, pixels);
-    tl_ref_normalize(bytes_of(&in, count), swap, mean, std, want.data, pixels);
+    RUN(kernels, normalize)(bytes_of(&in), swap, mean, std, out.data, pixels);
+    tl_ref_normalize(bytes_of(&in), swap, mean, std, want.data, pixels);
     assert_memory_equal(out.data, want.data, count * sizeof(float));
     w->compared += (int64_t)count;
     guarded *all[] = {&in, &out, &want};
@@ -315,12 +359,21 @@ static void test_pictures(void **state) {
     check_tables("normalize", check_normalize, 400);
 }
 
+static void test_every_slot_has_a_row(void **state) {
+    (void)state;
+    check_slots("kernelcheck_rows");
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench_rows(argc - 2, argv + 2);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pooling),  cmocka_unit_test(test_exponential),
-        cmocka_unit_test(test_far_out),  cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_pooling),
+        cmocka_unit_test(test_exponential),
+        cmocka_unit_test(test_far_out),
+        cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_pictures),
+        cmocka_unit_test(test_every_slot_has_a_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
