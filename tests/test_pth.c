@@ -3,102 +3,8 @@
 
 #include "hostile.h"
 
-#include "base/crc32.h"
-
-/* --- building ZIP archives -------------------------------------------------------------------- */
-
-typedef struct zip_part {
-    const char *name;
-    const void *data;
-    size_t size;
-    /* what is wrong with it; 0 = nothing */
-    const char *local_name;
-    unsigned method, flags, wrong_crc, wrong_local_crc;
-    uint64_t declared; /* size instead of the true one */
-    int64_t shift;     /* added to the directory's offset of it */
-} zip_part;
-
-typedef struct zip_options {
-    bool zip64;     /* all fields saturated, values in ZIP64 records */
-    int count_more; /* added to the end record's count */
-    bool no_end;
-} zip_options;
-
-static void put_zip64_extra(bytes *b, uint64_t size, const uint64_t *offset) {
-    put_number(b, 1, 2);
-    put_number(b, offset ? 24 : 16, 2);
-    put_number(b, size, 8);
-    put_number(b, size, 8);
-    if (offset) put_number(b, *offset, 8);
-}
-
-/* A local header (`offset` NULL) or a directory entry. */
-static void put_zip_header(bytes *b, const zip_part *part, bool zip64, const uint64_t *offset) {
-    const char *name = !offset && part->local_name ? part->local_name : part->name;
-    uint64_t size = part->declared ? part->declared : part->size;
-    uint32_t crc = tl_crc32(0, part->data, part->size) ^ part->wrong_crc;
-    if (!offset) crc ^= part->wrong_local_crc;
-    put_text(b, offset ? "PK\x01\x02" : "PK\x03\x04");
-    if (offset) put_number(b, 45, 2);
-    put_number(b, 45, 2);
-    put_number(b, part->flags, 2);
-    put_number(b, part->method, 2);
-    put_number(b, 0, 4);
-    put_number(b, crc, 4);
-    put_number(b, zip64 ? UINT32_MAX : size, 4);
-    put_number(b, zip64 ? UINT32_MAX : size, 4);
-    put_number(b, strlen(name), 2);
-    put_number(b, zip64 ? (offset ? 28 : 20) : 0, 2);
-    if (offset) {
-        put_number(b, 0, 8);
-        put_number(b, 0, 2);
-        put_number(b, zip64 ? UINT32_MAX : *offset, 4);
-    }
-    put_text(b, name);
-    if (zip64) put_zip64_extra(b, size, offset);
-}
-
-static void put_zip_end(bytes *b, uint64_t directory, uint64_t count, bool zip64) {
-    uint64_t end = b->size, size = end - directory;
-    if (zip64) {
-        put_text(b, "PK\x06\x06");
-        put_number(b, 44, 8);
-        put_number(b, 45, 2);
-        put_number(b, 45, 2);
-        put_number(b, 0, 8);
-        put_number(b, count, 8);
-        put_number(b, count, 8);
-        put_number(b, size, 8);
-        put_number(b, directory, 8);
-        put_text(b, "PK\x06\x07");
-        put_number(b, 0, 4);
-        put_number(b, end, 8);
-        put_number(b, 1, 4);
-    }
-    put_text(b, "PK\x05\x06");
-    put_number(b, 0, 4);
-    put_number(b, zip64 ? UINT16_MAX : count, 2);
-    put_number(b, zip64 ? UINT16_MAX : count, 2);
-    put_number(b, zip64 ? UINT32_MAX : size, 4);
-    put_number(b, zip64 ? UINT32_MAX : directory, 4);
-    put_number(b, 0, 2);
-}
-
-static void put_zip(bytes *b, const zip_part *parts, int count, zip_options options) {
-    uint64_t offsets[8];
-    for (int i = 0; i < count; i++) {
-        offsets[i] = b->size;
-        put_zip_header(b, &parts[i], options.zip64, NULL);
-        put(b, parts[i].data, parts[i].size);
-    }
-    uint64_t directory = b->size;
-    for (int i = 0; i < count; i++) {
-        offsets[i] += (uint64_t)parts[i].shift;
-        put_zip_header(b, &parts[i], options.zip64, &offsets[i]);
-    }
-    if (options.no_end) return;
-    put_zip_end(b, directory, (uint64_t)(count + options.count_more), options.zip64);
-}
+#include "tensor_list.h"
+#include "zip_writer.h"
 
 /* --- building pickles ------------------------------------------------------------------------- */
 
@@ -704,89 +610,31 @@ static void small_faults_in_the_older_form_do_no_harm(void **state) {
     check_faults(build_good_legacy);
 }
 
-static tl_dtype dtype_of(const char *torch_name) {
-    static const char *const names[] = {"float32", "float64", "float16", "bfloat16", "int8",
-                                        "uint8",   "int16",   "int32",   "int64",    "bool"};
-    for (int i = 0; i < 10; i++) {
-        if (strcmp(names[i], torch_name) == 0) return (tl_dtype)i;
-    }
-    fail_msg("dtype %s", torch_name);
-    return TL_F32;
-}
-
-/* One line of the expected tensors: name dtype dims... : values... */
-static void check_line(const tl_weights *weights, char *line) {
-    char *rest = line;
-    const char *name = strtok_r(rest, " ", &rest);
-    int index = tl_weights_find(weights, name);
-    if (index < 0) fail_msg("%s: no tensor %s", weights->source.name, name);
-    const tl_weight *item = &weights->item[index];
-    assert_int_equal(item->dtype, dtype_of(strtok_r(NULL, " ", &rest)));
-    tl_shape shape = {0};
-    const char *word;
-    while ((word = strtok_r(NULL, " ", &rest)) && *word != ':') {
-        shape.dim[shape.rank++] = strtol(word, NULL, 10);
-    }
-    assert_true(tl_shape_equal(&shape, &item->shape));
-    size_t count = (size_t)tl_shape_count(&shape);
-    float *out = calloc(count + 1, sizeof *out);
-    assert_ok(tl_weights_read(weights, index, out));
-    for (size_t i = 0; i < count; i++) {
-        word = strtok_r(NULL, " \n", &rest);
-        assert_non_null(word);
-        float expected = strtof(word, NULL);
-        if (memcmp(&expected, &out[i], sizeof expected) != 0) {
-            fail_msg("%s: %s[%zu] is %a, expected %a", weights->source.name, name, i,
-                     (double)out[i], (double)expected);
-        }
-    }
-    free(out);
-}
-
-static void check_golden(const char *file, const char *expected, const char *format) {
-    char path[256];
-    tl_context *ctx = hostile_context();
-    size_t before = hostile.live;
-    snprintf(path, sizeof path, "tests/golden/pth/%s", file);
-    tl_source source;
-    tl_weights *weights = NULL;
-    assert_ok(tl_source_open(ctx, path, &source));
-    assert_ok(tl_weights_open(ctx, &source, &weights));
-    assert_string_equal(weights->format, format);
-    snprintf(path, sizeof path, "tests/golden/pth/%s", expected);
-    FILE *lines = fopen(path, "r");
-    assert_non_null(lines);
-    char line[4096];
-    int count = 0;
-    for (; fgets(line, sizeof line, lines); count++) check_line(weights, line);
-    fclose(lines);
-    assert_int_equal(weights->count, count);
-    assert_true(count > 5);
-    tl_weights_free(weights);
-    assert_int_equal(hostile.live, before);
-    tl_context_free(ctx);
-}
-
 /* Every dtype, strides, shared and expanded storages, as torch.load() gives them. */
 static void reads_every_kind_of_tensor(void **state) {
     (void)state;
-    check_golden("kinds_zip.pth", "kinds.txt", "pth");
-    check_golden("kinds_legacy.pth", "kinds.txt", "pth-legacy");
+    check_tensor_list("tests/golden/pth/kinds_zip.pth", "tests/golden/pth/kinds.txt", "pth");
+    check_tensor_list("tests/golden/pth/kinds_legacy.pth", "tests/golden/pth/kinds.txt",
+                      "pth-legacy");
 }
 
 static void reads_pickle_protocol_4(void **state) {
     (void)state;
-    check_golden("protocol4_zip.pth", "kinds.txt", "pth");
-    check_golden("protocol4_legacy.pth", "kinds.txt", "pth-legacy");
+    check_tensor_list("tests/golden/pth/protocol4_zip.pth", "tests/golden/pth/kinds.txt", "pth");
+    check_tensor_list("tests/golden/pth/protocol4_legacy.pth", "tests/golden/pth/kinds.txt",
+                      "pth-legacy");
 }
 
 /* The weights are found among an optimiser's state, an average of theirs and other values. */
 static void finds_the_state_dict_of_a_checkpoint(void **state) {
     (void)state;
-    check_golden("checkpoint_zip.pth", "checkpoint.txt", "pth");
-    check_golden("checkpoint_legacy.pth", "checkpoint.txt", "pth-legacy");
-    check_golden("script_zip.pth", "script.txt", "pth");
-    check_golden("script_legacy.pth", "script.txt", "pth-legacy");
+    check_tensor_list("tests/golden/pth/checkpoint_zip.pth", "tests/golden/pth/checkpoint.txt",
+                      "pth");
+    check_tensor_list("tests/golden/pth/checkpoint_legacy.pth", "tests/golden/pth/checkpoint.txt",
+                      "pth-legacy");
+    check_tensor_list("tests/golden/pth/script_zip.pth", "tests/golden/pth/script.txt", "pth");
+    check_tensor_list("tests/golden/pth/script_legacy.pth", "tests/golden/pth/script.txt",
+                      "pth-legacy");
 }
 
 /* {wrapper: {name: matrix, ...}}; names end with NULL. */

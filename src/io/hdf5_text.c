@@ -22,13 +22,17 @@ static tl_status append(tl_hdf5 *file, tl_hdf5_texts *texts, size_t *capacity, c
     return TL_OK;
 }
 
+enum { HEAP_HEAD = 16 /* bytes before a collection's objects, and before an object's data */ };
+
 static tl_status load_collection(tl_hdf5 *file, uint64_t address) {
-    unsigned char b[16];
+    unsigned char b[HEAP_HEAD];
     if (file->heap_address == address) return TL_OK;
     TL_TRY(tl_hdf5_read(file, address, b, sizeof b, "global heap"));
     TL_HDF5_CHECK(file, memcmp(b, "GCOL", 4) == 0 && b[4] == 1, TL_CORRUPT, address, "%s",
                   "no global heap collection of version 1");
     uint64_t size = tl_le64(b + 8);
+    TL_HDF5_CHECK(file, size >= HEAP_HEAD, TL_CORRUPT, address,
+                  "global heap of %" PRIu64 " bytes, expected %d or more", size, HEAP_HEAD);
     tl_free(file->ctx, file->heap);
     file->heap = NULL;
     file->heap_address = TL_HDF5_NOWHERE;
@@ -41,11 +45,10 @@ static tl_status load_collection(tl_hdf5 *file, uint64_t address) {
 /* Finds object `index` of the collection at `address`, of `length` bytes or more. */
 static tl_status find_in_heap(tl_hdf5 *file, uint64_t address, uint32_t index, uint64_t length,
                               const unsigned char **out) {
-    enum { HEAD = 16 };
     TL_TRY(load_collection(file, address));
-    for (size_t at = HEAD; file->heap_size - at >= HEAD;) {
+    for (size_t at = HEAP_HEAD; file->heap_size - at >= HEAP_HEAD;) {
         const unsigned char *head = file->heap + at;
-        uint64_t size = tl_le64(head + 8), left = file->heap_size - at - HEAD;
+        uint64_t size = tl_le64(head + 8), left = file->heap_size - at - HEAP_HEAD;
         unsigned is = tl_le16(head);
         if (is == 0) break; /* the free space behind all objects */
         TL_HDF5_CHECK(file, size <= left, TL_CORRUPT, address + at,
@@ -54,12 +57,12 @@ static tl_status find_in_heap(tl_hdf5 *file, uint64_t address, uint32_t index, u
             TL_HDF5_CHECK(file, length <= size, TL_CORRUPT, address + at,
                           "a text of %" PRIu64 " bytes in a global heap object of %" PRIu64, length,
                           size);
-            *out = head + HEAD;
+            *out = head + HEAP_HEAD;
             return TL_OK;
         }
         size_t padded = ((size_t)size + 7) & ~(size_t)7;
         if (padded > left) break;
-        at += HEAD + padded;
+        at += HEAP_HEAD + padded;
     }
     return tl_fail(TL_CORRUPT, "%s: byte %" PRIu64 ": the global heap has no object %" PRIu32,
                    file->source->name, file->base + address, index);

@@ -1,9 +1,9 @@
 /* libFuzzer program over the weights readers. `make fuzz FUZZ_SECONDS=120` runs it from the seeds
- * in tests/fuzz/corpus/fuzz_weights, which tests/golden/make_pth.py writes.
+ * in tests/fuzz/corpus/fuzz_weights, which tests/golden/make_pth.py and make_keras.py write.
  *
  * The first byte says what the others are, so that lengths and checksums around them do not keep
- * the fuzzer out: a whole file, a pickle in a ZIP archive, a pickle in the older form, or a
- * safetensors header. */
+ * the fuzzer out: a whole file, a pickle in a ZIP archive, a pickle in the older form, a
+ * safetensors header, or the two parts of a .keras archive. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,22 +47,40 @@ static void put_zip_header(buffer *b, const char *name, const void *data, size_t
     put(b, name, strlen(name));
 }
 
-/* An archive of the pickle and a storage "0" of 64 zero bytes. */
-static void wrap_in_zip(buffer *b, const uint8_t *data, size_t size) {
-    const uint64_t first = 0;
-    put_zip_header(b, "m/data.pkl", data, size, NULL);
-    put(b, data, size);
-    const uint64_t second = b->size;
-    put_zip_header(b, "m/data/0", zeros, sizeof zeros, NULL);
-    put(b, zeros, sizeof zeros);
+typedef struct part {
+    const char *name;
+    const void *data;
+    size_t size;
+} part;
+
+static void put_archive(buffer *b, const part parts[2]) {
+    uint64_t at[2];
+    for (int i = 0; i < 2; i++) {
+        at[i] = b->size;
+        put_zip_header(b, parts[i].name, parts[i].data, parts[i].size, NULL);
+        put(b, parts[i].data, parts[i].size);
+    }
     const uint64_t directory = b->size;
-    put_zip_header(b, "m/data.pkl", data, size, &first);
-    put_zip_header(b, "m/data/0", zeros, sizeof zeros, &second);
+    for (int i = 0; i < 2; i++) {
+        put_zip_header(b, parts[i].name, parts[i].data, parts[i].size, &at[i]);
+    }
     const uint64_t length = b->size - directory;
     put(b, "PK\x05\x06\x00\x00\x00\x00\x02\x00\x02\x00", 12);
     put_number(b, length, 4);
     put_number(b, directory, 4);
     put_number(b, 0, 2);
+}
+
+/* An archive of the pickle and a storage "0" of 64 zero bytes. */
+static void wrap_in_zip(buffer *b, const uint8_t *data, size_t size) {
+    put_archive(b, (const part[]){{"m/data.pkl", data, size}, {"m/data/0", zeros, sizeof zeros}});
+}
+
+/* The config up to the first zero byte, then the weights. */
+static void wrap_in_keras(buffer *b, const uint8_t *data, size_t size) {
+    size_t config = strnlen((const char *)data, size), rest = config < size ? config + 1 : size;
+    put_archive(b, (const part[]){{"config.json", data, config},
+                                  {"model.weights.h5", data + rest, size - rest}});
 }
 
 /* The older form: the preamble, then all pickles and storages are the fuzzer's. */
@@ -118,8 +136,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0) return 0;
-    static void (*const wrappers[])(buffer *, const uint8_t *, size_t) = {
-        ['z'] = wrap_in_zip, ['l'] = wrap_in_legacy, ['s'] = wrap_in_safetensors};
+    static void (*const wrappers[])(buffer *, const uint8_t *,
+                                    size_t) = {['z'] = wrap_in_zip,
+                                               ['l'] = wrap_in_legacy,
+                                               ['s'] = wrap_in_safetensors,
+                                               ['k'] = wrap_in_keras};
     const size_t kinds = sizeof wrappers / sizeof wrappers[0];
     if (data[0] >= kinds || !wrappers[data[0]]) {
         open_file(data, size);
