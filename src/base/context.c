@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "kernels.h"
 
@@ -56,6 +57,18 @@ static int available_cores(void) {
     return count < 1 ? 1 : count;
 }
 
+enum { HUGE_PAGE = 1 << 21 };
+
+/* The first touch of a page of 4 KB costs about half a microsecond, which for the packed weights of
+ * a ResNet50 is more time than the network takes. Only whole huge pages are asked for, so that no
+ * more memory becomes resident than the block has. */
+static void *large_alloc(size_t size) {
+    void *block = NULL;
+    if (posix_memalign(&block, HUGE_PAGE, size) != 0) return NULL;
+    (void)madvise(block, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    return block;
+}
+
 /* The C library's allocator in the hook's form. */
 static void *default_alloc(void *user, void *ptr, size_t old_size, size_t new_size) {
     (void)user;
@@ -64,7 +77,7 @@ static void *default_alloc(void *user, void *ptr, size_t old_size, size_t new_si
         free(ptr);
         return NULL;
     }
-    return realloc(ptr, new_size);
+    return !ptr && new_size >= HUGE_PAGE ? large_alloc(new_size) : realloc(ptr, new_size);
 }
 
 /* Copies what the caller's struct, possibly of an older version, holds over the defaults. */

@@ -179,26 +179,48 @@ static tl_status fill_pack(tl_plan *plan, const tl_step *step, char *scratch) {
     return TL_OK;
 }
 
-static tl_status make_pack(tl_plan *plan, tl_step *step, char *scratch) {
-    size_t bytes = pack_bytes(plan, step);
-    char *block = tl_alloc(plan->ctx, bytes);
+/* The packs that one plan makes lie in one block, since the system brings memory in larger pages
+ * for large blocks. It goes with the last of them. */
+typedef struct tl_pack_block {
+    int users; /* packs, and the plan while it makes them */
+    char *free;
+} tl_pack_block;
+
+static tl_status make_block(const tl_plan *plan, tl_pack_block **out) {
+    size_t bytes = whole_lines(sizeof **out);
+    for (int s = 0; s < plan->step_count; s++) {
+        if (makes_pack(plan, &plan->step[s])) bytes += pack_bytes(plan, &plan->step[s]);
+    }
+    tl_pack_block *block = tl_alloc(plan->ctx, bytes);
     TL_CHECK_MEMORY(block);
-    tl_pack *pack = (tl_pack *)block;
+    *block = (tl_pack_block){.users = 1, .free = (char *)block + whole_lines(sizeof *block)};
+    *out = block;
+    return TL_OK;
+}
+
+static void leave_block(tl_context *ctx, tl_pack_block *block) {
+    if (--block->users == 0) tl_free(ctx, block);
+}
+
+static tl_status make_pack(tl_plan *plan, tl_step *step, tl_pack_block *block, char *scratch) {
+    tl_pack *pack = (tl_pack *)block->free;
+    char *room = block->free + whole_lines(sizeof *pack);
     *pack = (tl_pack){.users = 1,
+                      .block = block,
                       .listed = !step->own_pack,
                       .node = step->node,
                       .affine = step->affine,
                       .in = pack_shape(plan, step)};
-    block += whole_lines(sizeof *pack);
-    if (step->fused) pack->bias = take(&block, channel_bytes(plan, step));
-    pack->weights = (float *)block;
+    if (step->fused) pack->bias = take(&room, channel_bytes(plan, step));
+    pack->weights = (float *)room;
     step->pack = pack;
     tl_status status = fill_pack(plan, step, scratch);
     if (status != TL_OK) {
-        tl_free(plan->ctx, pack);
         step->pack = NULL;
         return status;
     }
+    block->free += pack_bytes(plan, step);
+    block->users++;
     if (pack->listed) {
         pack->next = plan->graph->packs;
         plan->graph->packs = pack;
@@ -206,10 +228,10 @@ static tl_status make_pack(tl_plan *plan, tl_step *step, char *scratch) {
     return TL_OK;
 }
 
-static tl_status take_pack(tl_plan *plan, tl_step *step, char *scratch) {
+static tl_status take_pack(tl_plan *plan, tl_step *step, tl_pack_block *block, char *scratch) {
     if (!needs_pack(step)) return TL_OK;
     tl_pack *found = step->own_pack ? NULL : find_pack(plan, step);
-    if (!found) return make_pack(plan, step, scratch);
+    if (!found) return make_pack(plan, step, block, scratch);
     found->users++;
     step->pack = found;
     return TL_OK;
@@ -224,17 +246,25 @@ static tl_status hold_params(tl_plan *plan, const tl_step *step) {
     return TL_OK;
 }
 
-static tl_status take_all(tl_plan *plan) {
-    /* Now, since other plans may have come and gone since it was measured. */
+static tl_status take_into(tl_plan *plan, tl_pack_block *block) {
     char *scratch = tl_alloc(plan->ctx, most_scratch(plan, makes_pack));
     TL_CHECK_MEMORY(scratch);
     tl_status status = TL_OK;
     for (int s = 0; s < plan->step_count && status == TL_OK; s++) {
         tl_step *step = &plan->step[s];
         if (reads_params(plan, step)) status = hold_params(plan, step);
-        if (status == TL_OK) status = take_pack(plan, step, scratch);
+        if (status == TL_OK) status = take_pack(plan, step, block, scratch);
     }
     tl_free(plan->ctx, scratch);
+    return status;
+}
+
+/* Sizes are of now, since other plans may have come and gone since they were measured. */
+static tl_status take_all(tl_plan *plan) {
+    tl_pack_block *block = NULL;
+    TL_TRY(make_block(plan, &block));
+    tl_status status = take_into(plan, block);
+    leave_block(plan->ctx, block);
     return status;
 }
 
@@ -284,7 +314,7 @@ void tl_plan_return_packs(tl_plan *plan) {
         tl_pack *pack = plan->step[s].pack;
         if (!pack || --pack->users > 0) continue;
         if (pack->listed) unlist(graph, pack);
-        tl_free(plan->ctx, pack);
+        leave_block(plan->ctx, pack->block);
     }
     pthread_mutex_unlock(&graph->lock);
 }

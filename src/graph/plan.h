@@ -45,10 +45,11 @@ tl_status tl_graph_settle_param(tl_graph *graph, int param);
  * bias of a fused epilogue. Immutable and shared, unless a parameter is exposed. */
 typedef struct tl_pack {
     struct tl_pack *next;
-    int users;        /* plans */
-    bool listed;      /* in graph->packs: new plans may use it */
-    int node, affine; /* as in tl_step */
-    tl_shape in;      /* of the node's input, for a batch of 1 */
+    struct tl_pack_block *block; /* whose memory it is in */
+    int users;                   /* plans */
+    bool listed;                 /* in graph->packs: new plans may use it */
+    int node, affine;            /* as in tl_step */
+    tl_shape in;                 /* of the node's input, for a batch of 1 */
     float *weights;
     float *bias; /* NULL when the step is not fused */
 } tl_pack;
