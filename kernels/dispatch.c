@@ -10,6 +10,7 @@
 #if defined(__x86_64__)
 #include "avx2/avx2.h"
 #include "avx512/avx512.h"
+#include "avx512bf16/avx512bf16.h"
 #include "pclmul/pclmul.h"
 
 static bool has_avx2(void) {
@@ -19,6 +20,10 @@ static bool has_avx2(void) {
 static bool has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+static bool has_avx512bf16(void) {
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
 }
 #endif
 
@@ -35,6 +40,7 @@ static const struct {
 #if defined(__x86_64__)
     {{"avx2", &tl_kernels_avx2, NULL}, has_avx2},
     {{"avx512", &tl_kernels_avx512, NULL}, has_avx512},
+    {{"avx512bf16", &tl_kernels_avx512, &tl_kernels_avx512bf16}, has_avx512bf16},
 #endif
 };
 

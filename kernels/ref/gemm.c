@@ -2,6 +2,8 @@
  * can keep a row of C in the registers of any machine. */
 #include "ref/ref.h"
 
+#include <string.h>
+
 static void add_row(const tl_gemm_tile *t, int row, int columns, float sum[TL_REF_NR]) {
     for (int64_t r = 0; r < t->taps; r++) {
         const float *a = (const float *)t->a[r * TL_REF_MR + row] + t->a_offset;
@@ -24,6 +26,18 @@ static void finish_row(const tl_gemm_tile *t, int64_t at, int columns, const flo
         if (residual) value += residual[at + j];
         c[j] = tl_ref_act(t->act, value);
     }
+}
+
+void tl_ref_group_row(const void *const *rows, void *y, int64_t n) {
+    if (rows[0])
+        memcpy(y, rows[0], (size_t)n * sizeof(float));
+    else
+        memset(y, 0, (size_t)n * sizeof(float));
+}
+
+void tl_ref_group_float(const float *const *rows, void *y, int64_t n) {
+    const void *const row[1] = {rows[0]};
+    tl_ref_group_row(row, y, n);
 }
 
 /* No registers need setting up. */

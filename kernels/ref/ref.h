@@ -9,6 +9,9 @@ enum { TL_REF_MR = 4, TL_REF_NR = 16, TL_REF_NR_NARROW = 8 };
 
 /* Matrix multiplication (gemm.c), depthwise (depthwise.c) and Winograd (winograd.c) convolution. */
 void tl_ref_gemm_tile(const tl_gemm_tile *tile, int rows, int columns);
+/* group_rows() and group_floats() where a group is one float. */
+void tl_ref_group_row(const void *const *rows, void *y, int64_t n);
+void tl_ref_group_float(const float *const *rows, void *y, int64_t n);
 void tl_ref_gemm_nothing(void); /* gemm_begin() and gemm_end() where no register is set up */
 void tl_ref_depthwise_row(const tl_depthwise_row *row);
 void tl_ref_depthwise_grad(const tl_depthwise_grad *grad);
@@ -63,6 +66,6 @@ void tl_ref_adam(const tl_update *u, float *w, const float *g, float *m, float *
 void tl_ref_rmsprop(const tl_update *u, float *w, const float *g, float *v, float *mean,
                     float *velocity, int64_t n);
 
-extern const struct tl_kernels tl_kernels_ref;
+extern const struct tl_kernels tl_kernels_ref, tl_kernels_ref_bf16;
 
 #endif

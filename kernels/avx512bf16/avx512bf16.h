@@ -1,0 +1,13 @@
+/* Kernels for activations in bf16 by AVX512-BF16. Contracts stand in kernels.h. */
+#ifndef TL_KERNELS_AVX512BF16_H
+#define TL_KERNELS_AVX512BF16_H
+
+#include "avx512/avx512.h"
+
+void tl_avx512bf16_gemm_tile(const tl_gemm_tile *tile, int rows, int columns);
+void tl_avx512bf16_depthwise_row(const tl_depthwise_row *row);
+void tl_avx512bf16_depthwise_grad(const tl_depthwise_grad *grad);
+
+extern const struct tl_kernels tl_kernels_avx512bf16;
+
+#endif

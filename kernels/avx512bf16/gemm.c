@@ -1,0 +1,35 @@
+/* Matrix multiplication of bf16 with sums in float. An instruction adds two products to each of
+ * sixteen sums; it is issued as often as one that multiplies and adds floats, so that the tile is
+ * that of AVX-512. */
+#include "avx512bf16/avx512bf16.h"
+
+#include <math.h>
+
+#include "avx512bf16/elem.h"
+
+enum { TILE_MR = TL_AVX512_MR };
+#include "simd/gemm.h"
+
+TILE_ROWS(1)
+TILE_ROWS(2)
+TILE_ROWS(4)
+TILE_ROWS(8)
+TILE_ROWS(14)
+
+/* Tiles of fewer rows stand only at the end of a matrix: they are put together from these. */
+void tl_avx512bf16_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
+    static const struct {
+        int rows;
+        void (*run)(const tl_gemm_tile *, int);
+    } parts[] = {
+        {14, tile_rows_14}, {8, tile_rows_8}, {4, tile_rows_4}, {2, tile_rows_2}, {1, tile_rows_1}};
+    tl_gemm_tile part = *tile;
+    for (int i = 0; rows > 0; i++) {
+        while (rows >= parts[i].rows) {
+            parts[i].run(&part, columns);
+            part.a += parts[i].rows;
+            part.c_row += parts[i].rows;
+            rows -= parts[i].rows;
+        }
+    }
+}

@@ -1,0 +1,89 @@
+/* The table of AVX512-BF16: what kernels/simd holds, compiled for elements of bf16. */
+#include "avx512bf16/avx512bf16.h"
+#include "avx512bf16/elem.h"
+#include "ref/ref.h"
+#include "simd/elementwise.h"
+#include "simd/pool.h"
+#include "simd/softmax.h"
+#include "simd/sums.h"
+
+static void widen(const void *from, float *y, int64_t n) {
+    const elem *x = from;
+#define BODY(i, mask) vec_store_first(y + (i), mask, elem_load_first(x + (i), mask))
+    FOR_VECTORS(n, BODY);
+#undef BODY
+}
+
+static void narrow(const float *x, void *to, int64_t n) {
+    elem *y = to;
+#define BODY(i, mask) elem_store_first(y + (i), mask, vec_load_first(x + (i), mask))
+    FOR_VECTORS(n, BODY);
+#undef BODY
+}
+
+/* Lane i holds low[i] in its lower half and high[i] in its upper one. */
+static __m512i pairs_of(__m256i low, __m256i high) {
+    return _mm512_or_si512(_mm512_cvtepu16_epi32(low),
+                           _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+}
+
+static __m256i row_bits(const elem *row, int64_t at, vec_mask mask) {
+    return row ? _mm256_maskz_loadu_epi16(mask, row + at) : _mm256_setzero_si256();
+}
+
+static void group_rows(const void *const *rows, void *to, int64_t n) {
+    elem *y = to;
+#define BODY(i, mask)                                                                              \
+    _mm512_mask_storeu_epi32(y + 2 * (i), mask,                                                    \
+                             pairs_of(row_bits(rows[0], i, mask), row_bits(rows[1], i, mask)))
+    FOR_VECTORS(n, BODY);
+#undef BODY
+}
+
+static __m256i row_rounded(const float *row, int64_t at, vec_mask mask) {
+    return row ? (__m256i)_mm512_cvtneps_pbh(vec_load_first(row + at, mask))
+               : _mm256_setzero_si256();
+}
+
+static void group_floats(const float *const *rows, void *to, int64_t n) {
+    elem *y = to;
+#define BODY(i, mask)                                                                              \
+    _mm512_mask_storeu_epi32(                                                                      \
+        y + 2 * (i), mask, pairs_of(row_rounded(rows[0], i, mask), row_rounded(rows[1], i, mask)))
+    FOR_VECTORS(n, BODY);
+#undef BODY
+}
+
+const struct tl_kernels tl_kernels_avx512bf16 = {
+    .name = "avx512bf16",
+    .element = sizeof(elem),
+    .mr = TL_AVX512_MR,
+    .nr = TL_AVX512_NR,
+    .nr_narrow = TL_AVX512_NR_NARROW,
+    .group = ELEM_GROUP,
+    .group_rows = group_rows,
+    .group_floats = group_floats,
+    .gemm_begin = tl_ref_gemm_nothing,
+    .gemm_tile = tl_avx512bf16_gemm_tile,
+    .gemm_end = tl_ref_gemm_nothing,
+    .depthwise_row = tl_avx512bf16_depthwise_row,
+    .depthwise_grad = tl_avx512bf16_depthwise_grad,
+    .widen = widen,
+    .narrow = narrow,
+    .act_forward = simd_act_forward,
+    .act_backward = simd_act_backward,
+    .add = simd_add,
+    .mul = simd_mul,
+    .mul_add = simd_mul_add,
+    .scale_shift = simd_scale_shift,
+    .moments = simd_moments,
+    .moments_backward = simd_moments_backward,
+    .affine3 = simd_affine3,
+    .row_sums = simd_row_sums,
+    .max_pool = simd_max_pool,
+    .max_pool_backward = simd_max_pool_backward,
+    .avg_pool = simd_avg_pool,
+    .avg_pool_backward = simd_avg_pool_backward,
+    .softmax = simd_softmax,
+    .softmax_backward = simd_softmax_backward,
+};
