@@ -389,7 +389,7 @@ static inline void check_epilogue(op_run *run, const char *label) {
             if (act != TL_ACT_NONE && value < 0) value = 0;
             expected[i] = act == TL_ACT_RELU6 && value > 6 ? 6 : value;
         }
-        tl_epilogue epilogue = {bias, residual, (tl_act)act};
+        tl_epilogue epilogue = {.bias = bias, .residual = residual, .act = (tl_act)act};
         run_forward(run, scale, &epilogue, false);
         expect_near(label, "output with epilogue", run->out, expected, run->out_size);
     }

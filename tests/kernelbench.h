@@ -147,7 +147,7 @@ typedef struct bench_ceiling {
 static inline bench_ceiling bench_make_ceiling(const char *isa) {
     double flop = 2.0 * CEILING_CHAINS * CEILING_STEPS;
 #if defined(__x86_64__)
-    if (strcmp(isa, "avx512") == 0) return (bench_ceiling){bench_chains_avx512, 16 * flop};
+    if (strncmp(isa, "avx512", 6) == 0) return (bench_ceiling){bench_chains_avx512, 16 * flop};
     if (strcmp(isa, "avx2") == 0) return (bench_ceiling){bench_chains_avx2, 16 * flop};
 #endif
     (void)isa;
@@ -196,13 +196,16 @@ static inline void bench_one(tl_context *ctx, const bench_layer *layer, int n,
     size_t xs = (size_t)(c.n * c.h * c.w * c.ic), ys = (size_t)(c.n * c.oh * c.ow * c.oc);
     size_t ws = (size_t)(c.oc * c.kh * c.kw * c.ic / c.groups), work = 0;
     for (int pass = 0; pass < 3; pass++) {
-        size_t size = tl_conv_work(ctx, &c, (tl_conv_pass)pass);
+        size_t size = tl_conv_work_bytes(ctx, &c, (tl_conv_pass)pass) / sizeof(float);
         if (size > work) work = size;
     }
-    bench_buffers b = {
-        bench_floats(xs),  bench_floats(ws), bench_floats(tl_conv_packed_size(ctx, &c)),
-        bench_floats(ys),  bench_floats(xs), bench_floats(ws),
-        bench_floats(work)};
+    bench_buffers b = {bench_floats(xs),
+                       bench_floats(ws),
+                       bench_floats(tl_conv_packed_bytes(ctx, &c) / sizeof(float)),
+                       bench_floats(ys),
+                       bench_floats(xs),
+                       bench_floats(ws),
+                       bench_floats(work)};
     tl_conv_pack(ctx, &c, b.w, NULL, b.packed);
     bool alone = tl_context_threads(ctx) == 1;
     double flop = 2.0 * (double)ys * (double)ws / (double)c.oc, best[4], top = 0.0;

@@ -145,14 +145,16 @@ typedef struct passes {
 
 static passes run_passes(tl_context *ctx, const conv_case *t, const conv_data *d, uint64_t seed) {
     const tl_conv *c = &t->conv;
-    guarded packed = guarded_make(tl_conv_packed_size(ctx, c));
+    guarded packed = guarded_make(tl_conv_packed_bytes(ctx, c) / sizeof(float));
     guarded work[3];
     for (int i = 0; i < 3; i++)
-        work[i] = guarded_make((tl_conv_work(ctx, c, (tl_conv_pass)i) + 15) / 16 * 16);
+        work[i] = guarded_make((tl_conv_work_bytes(ctx, c, (tl_conv_pass)i) + 63) / 64 * 16);
     passes p = {guarded_random(d->ys, &seed), guarded_random(d->xs, &seed),
                 guarded_random(d->ws, &seed), guarded_random(d->cs, &seed)};
     tl_conv_pack(ctx, c, d->w.data, NULL, packed.data);
-    tl_epilogue e = {t->bias ? d->b.data : NULL, t->residual ? d->r.data : NULL, t->act};
+    tl_epilogue e = {.bias = t->bias ? d->b.data : NULL,
+                     .residual = t->residual ? d->r.data : NULL,
+                     .act = t->act};
     tl_conv_forward(ctx, c, d->x.data, packed.data, &e, p.y.data, work[0].data);
     tl_conv_backward_data(ctx, c, d->dy.data, d->w.data, t->add, p.dx.data, work[1].data);
     tl_conv_backward_weights(ctx, c, d->x.data, d->dy.data, p.dw.data, p.db.data, work[2].data);
@@ -352,7 +354,7 @@ static void test_packing_scales(void **state) {
         size_t filter = (size_t)(c->kh * c->kw * (c->ic / c->groups));
         guarded w = guarded_random(filter * (size_t)c->oc, &seed);
         guarded scale = guarded_random((size_t)c->oc, &seed);
-        size_t size = tl_conv_packed_size(ctx, c);
+        size_t size = tl_conv_packed_bytes(ctx, c) / sizeof(float);
         guarded folded = guarded_make(size), scaled = guarded_make(size);
         tl_conv_pack(ctx, c, w.data, scale.data, folded.data);
         for (size_t i = 0; i < w.count; i++) w.data[i] *= scale.data[i / filter];

@@ -6,8 +6,9 @@
 #include "compute/winograd.h"
 
 /* The multiplication that a forward pass is; data pointers are still to be set. */
-static tl_gather forward_gather(const tl_conv *c, const tl_joined *joined) {
-    tl_gather g = {.n = c->n,
+static tl_gather forward_gather(const tl_context *ctx, const tl_conv *c, const tl_joined *joined) {
+    tl_gather g = {.kernels = tl_conv_kernels(ctx, c),
+                   .n = c->n,
                    .taps = joined->used ? joined->taps : tl_taps2_forward(c),
                    .groups = c->groups,
                    .k = joined->used ? joined->k : c->ic / c->groups,
@@ -45,16 +46,18 @@ tl_conv tl_conv_band(const tl_conv *conv, int64_t begin, int64_t end) {
     return band;
 }
 
-size_t tl_conv_packed_size(tl_context *ctx, const tl_conv *conv) {
-    if (tl_conv_is_depthwise(conv)) return tl_depthwise_packed_size(conv);
+size_t tl_conv_packed_bytes(tl_context *ctx, const tl_conv *conv) {
+    if (tl_conv_is_depthwise(conv)) return tl_depthwise_packed_bytes(conv);
     int m = tl_winograd_choose(conv);
-    if (m) return tl_winograd_packed_size(ctx, conv, m);
-    return tl_gather_packed_size(tl_context_kernels(ctx), conv->groups, conv->kh * conv->kw,
-                                 conv->ic / conv->groups, conv->oc / conv->groups);
+    if (m) return tl_winograd_packed_size(ctx, conv, m) * sizeof(float);
+    tl_joined joined = tl_conv_joined(conv);
+    tl_gather g = forward_gather(ctx, conv, &joined);
+    return tl_gather_packed_bytes(g.kernels, g.groups, g.taps.y.count * g.taps.x.count, g.k,
+                                  g.columns);
 }
 
 void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, const float *scale,
-                  float *packed) {
+                  void *packed) {
     if (tl_conv_is_depthwise(conv)) {
         tl_depthwise_pack(conv, weights, scale, packed);
         return;
@@ -66,7 +69,7 @@ void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, co
         return;
     }
     tl_joined joined = tl_conv_joined(conv);
-    tl_gather g = forward_gather(conv, &joined);
+    tl_gather g = forward_gather(ctx, conv, &joined);
     int64_t taps = g.taps.y.count * g.taps.x.count;
     tl_gather_source source = {.b = weights,
                                .group_step = g.columns * taps * g.k,
@@ -80,26 +83,26 @@ void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, co
                                .tap_columns = g.taps.x.count,
                                .k = g.k,
                                .columns = g.columns};
-    tl_gather_pack(ctx, &source, packed);
+    tl_gather_pack(ctx, g.kernels, &source, packed);
 }
 
-static size_t forward_work(tl_context *ctx, const tl_conv *conv) {
+static size_t forward_work_bytes(tl_context *ctx, const tl_conv *conv) {
     int m = tl_winograd_choose(conv);
-    if (m) return tl_winograd_work(ctx, conv, m);
+    if (m) return tl_winograd_work(ctx, conv, m) * sizeof(float);
     tl_joined joined = tl_conv_joined(conv);
-    tl_gather g = forward_gather(conv, &joined);
-    return tl_cut_aligned(joined.floats) + tl_gather_work(ctx, &g);
+    tl_gather g = forward_gather(ctx, conv, &joined);
+    return tl_cut_bytes(joined.bytes) + tl_gather_work_bytes(ctx, &g);
 }
 
-size_t tl_conv_work(tl_context *ctx, const tl_conv *conv, tl_conv_pass pass) {
-    if (tl_conv_is_depthwise(conv)) return tl_depthwise_work(conv, pass);
-    if (pass == TL_CONV_FORWARD) return forward_work(ctx, conv);
-    if (pass == TL_CONV_BACKWARD_DATA) return tl_conv_data_work(ctx, conv);
-    return tl_conv_weights_work(ctx, conv);
+size_t tl_conv_work_bytes(tl_context *ctx, const tl_conv *conv, tl_conv_pass pass) {
+    if (tl_conv_is_depthwise(conv)) return tl_depthwise_work_bytes(conv, pass);
+    if (pass == TL_CONV_FORWARD) return forward_work_bytes(ctx, conv);
+    if (pass == TL_CONV_BACKWARD_DATA) return tl_conv_data_work_bytes(ctx, conv);
+    return tl_conv_weights_work_bytes(ctx, conv);
 }
 
-void tl_conv_forward(tl_context *ctx, const tl_conv *conv, const float *x, const float *packed,
-                     const tl_epilogue *epilogue, float *y, float *work) {
+void tl_conv_forward(tl_context *ctx, const tl_conv *conv, const void *x, const void *packed,
+                     const tl_epilogue *epilogue, void *y, void *work) {
     if (tl_conv_is_depthwise(conv)) {
         tl_depthwise_forward(ctx, conv, x, packed, epilogue, y);
         return;
@@ -110,10 +113,10 @@ void tl_conv_forward(tl_context *ctx, const tl_conv *conv, const float *x, const
         return;
     }
     tl_joined joined = tl_conv_joined(conv);
-    tl_gather g = forward_gather(conv, &joined);
+    tl_gather g = forward_gather(ctx, conv, &joined);
     g.a = tl_conv_pad(ctx, conv, &joined, x, work);
     g.b = packed;
     g.c = y;
     g.epilogue = epilogue;
-    tl_gather_run(ctx, &g, work + tl_cut_aligned(joined.floats));
+    tl_gather_run(ctx, &g, (char *)work + tl_cut_bytes(joined.bytes));
 }

@@ -1,6 +1,8 @@
 /* Convolution drivers: cut a convolution into blocks and threads around the kernel table.
- * Activations are N H W C, convolution weights O KH KW I (I = channels per group), dense
- * weights O I. Results never depend on the number of threads. */
+ * Activations and their gradients are floats, or bf16 where the convolution says so; weights, bias
+ * and their gradients are floats always, sums are taken in float. Activations are N H W C,
+ * convolution weights O KH KW I (I = channels per group), dense weights O I. Results never depend
+ * on the number of threads. */
 #ifndef TL_COMPUTE_CONV_H
 #define TL_COMPUTE_CONV_H
 
@@ -9,9 +11,10 @@
 
 /* What happens to a result on its way to memory: y = act(acc + bias[channel] + residual). */
 typedef struct tl_epilogue {
-    const float *bias;     /* [oc], or NULL */
-    const float *residual; /* as the output, or NULL */
+    const float *bias;    /* [oc], or NULL */
+    const void *residual; /* as the output, or NULL */
     tl_act act;
+    bool out_f32; /* the output is of floats although the convolution is of bf16 */
 } tl_epilogue;
 
 /* A convolution. Dense layers are 1x1 convolutions over n rows with h = w = 1. */
@@ -23,6 +26,7 @@ typedef struct tl_conv {
     int dilation_h, dilation_w;
     int pad_top, pad_left; /* bottom and right follow from oh and ow */
     int groups;            /* divides ic and oc; ic == groups is depthwise */
+    bool bf16;             /* the context must have tl_context_bf16_kernels() */
     bool band;             /* some rows of a convolution that tl_conv_cuts() */
 } tl_conv;
 
@@ -34,33 +38,34 @@ void tl_conv_input_rows(const tl_conv *conv, int64_t begin, int64_t end, int64_t
 /* These rows as a convolution of their own, of an input of just these rows. */
 tl_conv tl_conv_band(const tl_conv *conv, int64_t begin, int64_t end);
 
-/* Buffers never overlap. `work` holds at least tl_conv_work() floats. */
+/* Buffers never overlap. `work` holds at least tl_conv_work_bytes() and, like `packed`, begins at a
+ * cache line. */
 
-/* Floats that tl_conv_pack() writes. */
-size_t tl_conv_packed_size(tl_context *ctx, const tl_conv *conv);
+/* Bytes that tl_conv_pack() writes. */
+size_t tl_conv_packed_bytes(tl_context *ctx, const tl_conv *conv);
 /* Reorders weights for tl_conv_forward(), multiplying output channel o by scale[o] when scale is
  * not NULL (a folded batch norm). */
 void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, const float *scale,
-                  float *packed);
+                  void *packed);
 
 typedef enum tl_conv_pass {
     TL_CONV_FORWARD,
     TL_CONV_BACKWARD_DATA,
     TL_CONV_BACKWARD_WEIGHTS
 } tl_conv_pass;
-/* Scratch floats that a pass needs. */
-size_t tl_conv_work(tl_context *ctx, const tl_conv *conv, tl_conv_pass pass);
+/* Scratch bytes that a pass needs. */
+size_t tl_conv_work_bytes(tl_context *ctx, const tl_conv *conv, tl_conv_pass pass);
 
 /* y[n oh ow oc] = epilogue(x[n h w ic] * packed). */
-void tl_conv_forward(tl_context *ctx, const tl_conv *conv, const float *x, const float *packed,
-                     const tl_epilogue *epilogue, float *y, float *work);
+void tl_conv_forward(tl_context *ctx, const tl_conv *conv, const void *x, const void *packed,
+                     const tl_epilogue *epilogue, void *y, void *work);
 /* dx = (or += when add) the gradient with respect to x. `weights` are not packed. */
-void tl_conv_backward_data(tl_context *ctx, const tl_conv *conv, const float *dy,
-                           const float *weights, bool add, float *dx, float *work);
+void tl_conv_backward_data(tl_context *ctx, const tl_conv *conv, const void *dy,
+                           const float *weights, bool add, void *dx, void *work);
 /* dw += the gradient with respect to the weights; db[oc] += that of the bias unless NULL. */
-void tl_conv_backward_weights(tl_context *ctx, const tl_conv *conv, const float *x, const float *dy,
-                              float *dw, float *db, float *work);
+void tl_conv_backward_weights(tl_context *ctx, const tl_conv *conv, const void *x, const void *dy,
+                              float *dw, float *db, void *work);
 /* The second half of the former alone. */
-void tl_conv_backward_bias(tl_context *ctx, const tl_conv *conv, const float *dy, float *db);
+void tl_conv_backward_bias(tl_context *ctx, const tl_conv *conv, const void *dy, float *db);
 
 #endif

@@ -6,8 +6,9 @@
 #include "compute/cut.h"
 #include "compute/winograd.h"
 
-static tl_gather class_gather(const tl_conv *c, int parity_y, int parity_x) {
-    tl_gather g = {.n = c->n,
+static tl_gather class_gather(const tl_context *ctx, const tl_conv *c, int parity_y, int parity_x) {
+    tl_gather g = {.kernels = tl_conv_kernels(ctx, c),
+                   .n = c->n,
                    .taps = tl_taps2_backward(c, parity_y, parity_x),
                    .groups = c->groups,
                    .k = c->oc / c->groups,
@@ -21,9 +22,9 @@ static tl_gather class_gather(const tl_conv *c, int parity_y, int parity_x) {
     return g;
 }
 
-static size_t class_packed_size(tl_context *ctx, const tl_gather *g) {
-    return tl_cut_aligned(tl_gather_packed_size(
-        tl_context_kernels(ctx), g->groups, g->taps.y.count * g->taps.x.count, g->k, g->columns));
+static size_t class_packed_bytes(const tl_gather *g) {
+    return tl_cut_bytes(tl_gather_packed_bytes(
+        g->kernels, g->groups, g->taps.y.count * g->taps.x.count, g->k, g->columns));
 }
 
 /* --- by Winograd's method ----------------------------------------------------------------------
@@ -49,7 +50,8 @@ static int turned_conv(const tl_conv *c, tl_conv *turned) {
                         .dilation_w = c->dilation_w,
                         .pad_top = c->kh - 1 - c->pad_top,
                         .pad_left = c->kw - 1 - c->pad_left,
-                        .groups = c->groups};
+                        .groups = c->groups,
+                        .bf16 = c->bf16};
     int m = tl_winograd_choose(turned);
     return m == 4 ? m : 0;
 }
@@ -70,15 +72,18 @@ static void run_turned(tl_context *ctx, const tl_conv *turned, int m, const floa
 /* --- as gathered multiplications
  * ------------------------------------------------------------------ */
 
-size_t tl_conv_data_work(tl_context *ctx, const tl_conv *conv) {
+size_t tl_conv_data_work_bytes(tl_context *ctx, const tl_conv *conv) {
     size_t most = 0;
     tl_conv turned;
     int m = turned_conv(conv, &turned);
-    if (m) most = turned_packed_size(ctx, &turned, m) + tl_winograd_work(ctx, &turned, m);
+    if (m) {
+        most = turned_packed_size(ctx, &turned, m) + tl_winograd_work(ctx, &turned, m);
+        most *= sizeof(float);
+    }
     for (int py = 0; py < conv->stride_h; py++) {
         for (int px = 0; px < conv->stride_w; px++) {
-            tl_gather g = class_gather(conv, py, px);
-            size_t work = class_packed_size(ctx, &g) + tl_gather_work(ctx, &g);
+            tl_gather g = class_gather(ctx, conv, py, px);
+            size_t work = class_packed_bytes(&g) + tl_gather_work_bytes(ctx, &g);
             if (work > most) most = work;
         }
     }
@@ -86,7 +91,7 @@ size_t tl_conv_data_work(tl_context *ctx, const tl_conv *conv) {
 }
 
 static void pack_class(tl_context *ctx, const tl_conv *c, const tl_gather *g, const float *weights,
-                       float *packed) {
+                       void *packed) {
     int64_t icg = g->columns, pixel = icg, row = c->kw * icg, filter = c->kh * row;
     tl_gather_source source = {.b = weights + g->taps.y.kernel_first * row +
                                     g->taps.x.kernel_first * pixel,
@@ -100,24 +105,24 @@ static void pack_class(tl_context *ctx, const tl_conv *c, const tl_gather *g, co
                                .tap_columns = g->taps.x.count,
                                .k = g->k,
                                .columns = g->columns};
-    tl_gather_pack(ctx, &source, packed);
+    tl_gather_pack(ctx, g->kernels, &source, packed);
 }
 
-static void run_class(tl_context *ctx, const tl_conv *c, int parity_y, int parity_x,
-                      const float *dy, const float *weights, bool add, float *dx, float *work) {
-    tl_gather g = class_gather(c, parity_y, parity_x);
+static void run_class(tl_context *ctx, const tl_conv *c, int parity_y, int parity_x, const void *dy,
+                      const float *weights, bool add, void *dx, char *work) {
+    tl_gather g = class_gather(ctx, c, parity_y, parity_x);
     bool empty = g.taps.y.count == 0 || g.taps.x.count == 0;
     if (g.taps.y.out == 0 || g.taps.x.out == 0 || (empty && add)) return;
     if (!empty) pack_class(ctx, c, &g, weights, work);
     g.a = dy;
     g.b = work;
-    g.c = dx + (parity_y * c->w + parity_x) * c->ic;
+    g.c = tl_element_of(dx, (parity_y * c->w + parity_x) * c->ic, g.kernels->element);
     g.accumulate = add;
-    tl_gather_run(ctx, &g, work + class_packed_size(ctx, &g));
+    tl_gather_run(ctx, &g, work + class_packed_bytes(&g));
 }
 
-void tl_conv_backward_data(tl_context *ctx, const tl_conv *conv, const float *dy,
-                           const float *weights, bool add, float *dx, float *work) {
+void tl_conv_backward_data(tl_context *ctx, const tl_conv *conv, const void *dy,
+                           const float *weights, bool add, void *dx, void *work) {
     if (tl_conv_is_depthwise(conv)) {
         tl_depthwise_backward_data(ctx, conv, dy, weights, add, dx, work);
         return;

@@ -10,6 +10,19 @@ static inline size_t tl_cut_aligned(size_t count) {
     return (count + 15) / 16 * 16;
 }
 
+/* The same of bytes. */
+static inline size_t tl_cut_bytes(size_t bytes) {
+    return (bytes + 63) / 64 * 64;
+}
+
+/* Element `index` of a block of which an element has `size` bytes. */
+static inline const void *tl_element(const void *block, int64_t index, int size) {
+    return (const char *)block + index * size;
+}
+static inline void *tl_element_of(void *block, int64_t index, int size) {
+    return (char *)block + index * size;
+}
+
 /* Part `index` of `parts` of [0, count). */
 static inline void tl_cut_range(int64_t count, int index, int parts, int64_t *begin, int64_t *end) {
     *begin = count * index / parts;

@@ -13,19 +13,20 @@ typedef struct depthwise_job {
     const struct tl_kernels *kernels;
     tl_taps2 taps;
     int64_t c;
-    const float *x;
+    const void *x;
     int64_t x_image, x_row;
     const float *w; /* [taps.y][taps.x][c] */
-    float *y;
+    void *y;
     int64_t y_image, y_row, y_pixel;
     bool accumulate;
     const tl_epilogue *epilogue;
 } depthwise_job;
 
 /* Pixels [begin, end) of a row, with taps [tap_begin, tap_end) of each tap row. */
-static void run_pixels(const depthwise_job *job, const float *image, int64_t y, float *out,
-                       const float *residual, int64_t begin, int64_t end, int tap_begin,
+static void run_pixels(const depthwise_job *job, const void *image, int64_t y, void *out,
+                       const void *residual, int64_t begin, int64_t end, int tap_begin,
                        int tap_end) {
+    const int element = job->kernels->element;
     const tl_taps *ty = &job->taps.y, *tx = &job->taps.x;
     int row_begin, row_end;
     tl_taps_of(ty, y, &row_begin, &row_end);
@@ -38,7 +39,7 @@ static void run_pixels(const depthwise_job *job, const float *image, int64_t y, 
         int64_t first = begin * tx->stride + tx->first + tap_begin * tx->step;
         for (int i = 0; i < count; i++) {
             int64_t in_y = y * ty->stride + ty->first + (row_begin + i) * ty->step;
-            x[i] = image + in_y * job->x_row + first * job->c;
+            x[i] = tl_element(image, in_y * job->x_row + first * job->c, element);
         }
         tl_depthwise_row row = {
             .kh = count,
@@ -49,13 +50,14 @@ static void run_pixels(const depthwise_job *job, const float *image, int64_t y, 
             .w = job->w + (row_begin * tx->count + tap_begin) * job->c,
             .w_row = tx->count * job->c,
             .w_tap = job->c,
-            .y = out + begin * job->y_pixel,
+            .y = tl_element_of(out, begin * job->y_pixel, element),
             .y_step = job->y_pixel,
             .pixels = end - begin,
             .c = job->c,
             .accumulate = more,
             .bias = e && last ? e->bias : NULL,
-            .residual = residual && last ? residual + begin * job->y_pixel : NULL,
+            .residual =
+                residual && last ? tl_element(residual, begin * job->y_pixel, element) : NULL,
             .act = e && last ? e->act : TL_ACT_NONE,
         };
         job->kernels->depthwise_row(&row);
@@ -68,11 +70,13 @@ static void run_row(const depthwise_job *job, int64_t n, int64_t y) {
     const tl_taps *tx = &job->taps.x;
     int64_t inside_begin, inside_end;
     tl_taps_inside(tx, &inside_begin, &inside_end);
-    const float *image = job->x + n * job->x_image;
+    const int element = job->kernels->element;
+    const void *image = tl_element(job->x, n * job->x_image, element);
     int64_t at = n * job->y_image + y * job->y_row;
-    float *out = job->y + at;
-    const float *residual =
-        job->epilogue && job->epilogue->residual ? job->epilogue->residual + at : NULL;
+    void *out = tl_element_of(job->y, at, element);
+    const void *residual = job->epilogue && job->epilogue->residual
+                               ? tl_element(job->epilogue->residual, at, element)
+                               : NULL;
     if (inside_begin < inside_end)
         run_pixels(job, image, y, out, residual, inside_begin, inside_end, 0, tx->count);
     for (int64_t p = 0; p < tx->out; p++) {
@@ -92,8 +96,12 @@ static void run_rows(void *arg, int64_t begin, int64_t end) {
 
 /* --- forward ---------------------------------------------------------------------------------- */
 
-size_t tl_depthwise_packed_size(const tl_conv *conv) {
+static size_t weights_of(const tl_conv *conv) {
     return (size_t)(conv->kh * conv->kw * conv->ic);
+}
+
+size_t tl_depthwise_packed_bytes(const tl_conv *conv) {
+    return weights_of(conv) * sizeof(float);
 }
 
 /* weights [c][kh][kw] to [taps.y][taps.x][c]. */
@@ -118,10 +126,10 @@ void tl_depthwise_pack(const tl_conv *conv, const float *weights, const float *s
     pack_taps(conv, &taps, weights, scale, packed);
 }
 
-void tl_depthwise_forward(tl_context *ctx, const tl_conv *conv, const float *x, const float *packed,
-                          const tl_epilogue *epilogue, float *y) {
+void tl_depthwise_forward(tl_context *ctx, const tl_conv *conv, const void *x, const float *packed,
+                          const tl_epilogue *epilogue, void *y) {
     int64_t c = conv->ic;
-    depthwise_job job = {.kernels = tl_context_kernels(ctx),
+    depthwise_job job = {.kernels = tl_conv_kernels(ctx, conv),
                          .taps = tl_taps2_forward(conv),
                          .c = c,
                          .x = x,
@@ -153,7 +161,7 @@ static void data_row(const depthwise_data *data, int64_t n, int64_t y) {
     for (int py = 0; py < conv->stride_h; py++) {
         for (int px = 0; px < conv->stride_w; px++) {
             job.taps = tl_taps2_backward(conv, py, px);
-            job.y = data->whole.y + (py * conv->w + px) * job.c;
+            job.y = tl_element_of(data->whole.y, (py * conv->w + px) * job.c, job.kernels->element);
             if (y < job.taps.y.out) run_row(&job, n, y);
             job.w += job.taps.y.count * job.taps.x.count * job.c;
         }
@@ -166,8 +174,8 @@ static void data_rows(void *arg, int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) data_row(data, row / rows, row % rows);
 }
 
-void tl_depthwise_backward_data(tl_context *ctx, const tl_conv *conv, const float *dy,
-                                const float *weights, bool add, float *dx, float *work) {
+void tl_depthwise_backward_data(tl_context *ctx, const tl_conv *conv, const void *dy,
+                                const float *weights, bool add, void *dx, float *work) {
     int64_t c = conv->ic;
     float *packed = work;
     for (int py = 0; py < conv->stride_h; py++) {
@@ -178,7 +186,7 @@ void tl_depthwise_backward_data(tl_context *ctx, const tl_conv *conv, const floa
         }
     }
     depthwise_data data = {.conv = conv,
-                           .whole = {.kernels = tl_context_kernels(ctx),
+                           .whole = {.kernels = tl_conv_kernels(ctx, conv),
                                      .c = c,
                                      .x = dy,
                                      .x_image = conv->oh * conv->ow * c,
@@ -200,7 +208,7 @@ typedef struct depthwise_grad_job {
     const struct tl_kernels *kernels;
     const tl_conv *conv;
     tl_taps2 taps;
-    const float *x, *dy;
+    const void *x, *dy;
     float *partial; /* [chunk][kh][kw][c] */
     float *dw;      /* [c][kh][kw] */
     int chunks;
@@ -211,8 +219,8 @@ static int grad_chunks(const tl_conv *conv) {
     return rows < GRAD_CHUNKS ? (int)rows : GRAD_CHUNKS;
 }
 
-size_t tl_depthwise_work(const tl_conv *conv, tl_conv_pass pass) {
-    size_t weights = tl_depthwise_packed_size(conv);
+size_t tl_depthwise_work_bytes(const tl_conv *conv, tl_conv_pass pass) {
+    size_t weights = tl_depthwise_packed_bytes(conv);
     if (pass == TL_CONV_FORWARD) return 0;
     return pass == TL_CONV_BACKWARD_DATA ? weights : weights * (size_t)grad_chunks(conv);
 }
@@ -230,7 +238,8 @@ static void grad_pixels(const depthwise_grad_job *job, int64_t n, int64_t y, int
         int64_t first = begin * tx->stride + tx->first + tap_begin * tx->step;
         for (int i = 0; i < count; i++) {
             int64_t in_y = y * ty->stride + ty->first + (row_begin + i) * ty->step;
-            x[i] = job->x + ((n * conv->h + in_y) * conv->w + first) * c;
+            int64_t at = ((n * conv->h + in_y) * conv->w + first) * c;
+            x[i] = tl_element(job->x, at, job->kernels->element);
         }
         tl_depthwise_grad grad = {
             .kh = count,
@@ -238,7 +247,8 @@ static void grad_pixels(const depthwise_grad_job *job, int64_t n, int64_t y, int
             .x = x,
             .x_step = tx->stride * c,
             .x_tap = tx->step * c,
-            .dy = job->dy + ((n * conv->oh + y) * conv->ow + begin) * c,
+            .dy = tl_element(job->dy, ((n * conv->oh + y) * conv->ow + begin) * c,
+                             job->kernels->element),
             .dy_step = c,
             .dw = dw + (row_begin * tx->count + tap_begin) * c,
             .dw_row = tx->count * c,
@@ -267,7 +277,7 @@ static void grad_row(const depthwise_grad_job *job, int64_t n, int64_t y, float 
 
 static void grad_chunks_run(void *arg, int64_t begin, int64_t end) {
     const depthwise_grad_job *job = arg;
-    size_t size = tl_depthwise_packed_size(job->conv);
+    size_t size = weights_of(job->conv);
     for (int64_t chunk = begin; chunk < end; chunk++) {
         float *dw = job->partial + (size_t)chunk * size;
         memset(dw, 0, size * sizeof(float));
@@ -279,7 +289,7 @@ static void grad_chunks_run(void *arg, int64_t begin, int64_t end) {
 
 static void grad_combine(void *arg, int64_t begin, int64_t end) {
     const depthwise_grad_job *job = arg;
-    int64_t size = (int64_t)tl_depthwise_packed_size(job->conv);
+    int64_t size = (int64_t)weights_of(job->conv);
     int64_t taps = job->conv->kh * job->conv->kw, channels = job->conv->ic;
     for (int64_t tap = 0; tap < taps; tap++) {
         for (int64_t c = begin; c < end; c++) {
@@ -291,9 +301,9 @@ static void grad_combine(void *arg, int64_t begin, int64_t end) {
     }
 }
 
-void tl_depthwise_backward_weights(tl_context *ctx, const tl_conv *conv, const float *x,
-                                   const float *dy, float *dw, float *work) {
-    depthwise_grad_job job = {.kernels = tl_context_kernels(ctx),
+void tl_depthwise_backward_weights(tl_context *ctx, const tl_conv *conv, const void *x,
+                                   const void *dy, float *dw, float *work) {
+    depthwise_grad_job job = {.kernels = tl_conv_kernels(ctx, conv),
                               .conv = conv,
                               .taps = tl_taps2_forward(conv),
                               .x = x,

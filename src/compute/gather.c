@@ -7,7 +7,8 @@
  *   panels   of nr columns
  *   tiles    of mr rows: the kernel
  * Depths follow from the shape alone, so every element is summed in the same order whatever the
- * cut. */
+ * cut. Where C is narrower than a sum there is one depth: C could not hold what is to be added to.
+ */
 #include "compute/gather.h"
 
 #include <string.h>
@@ -15,12 +16,12 @@
 #include "compute/cut.h"
 
 enum {
-    DEPTH = 1024,           /* products summed before C is written */
-    BLOCK_FLOATS = 1 << 16, /* of A in a block of tiles */
+    DEPTH = 1024,          /* products summed before C is written */
+    BLOCK_BYTES = 1 << 18, /* of A in a block of tiles */
     BLOCK_TILES = 32,
     BLOCK_POINTERS = 1 << 14,
-    COPY_GAP = 16,          /* floats between copied rows */
-    STREAM_FLOATS = 1 << 16 /* of B that stay in the second-level cache between blocks */
+    COPY_GAP = 64,         /* bytes between copied rows */
+    STREAM_BYTES = 1 << 18 /* of B that stay in the second-level cache between blocks */
 };
 
 typedef struct gather_plan {
@@ -30,16 +31,17 @@ typedef struct gather_plan {
     int depth_taps;  /* taps summed by one call of the kernel */
     int64_t depth_k; /* of each tap; less than k only when depth_taps is 1 */
     int64_t rows, tiles, block;
-    int64_t panels;    /* of a group */
-    size_t group_size; /* of packed B */
+    int64_t panels;     /* of a group */
+    size_t group_bytes; /* of packed B */
     bool padded;
-    bool copies;  /* rows of A are copied together before use */
-    bool streams; /* B does not stay in the second-level cache */
-    size_t zero_floats, slot_floats;
+    bool copies;      /* rows of A are copied together before use */
+    int64_t copy_row; /* bytes from one copied row to the next */
+    bool streams;     /* B does not stay in the second-level cache */
+    size_t zero_bytes, slot_bytes;
     tl_cut cut;
     /* set by run */
-    const float *zero;
-    float *slots;
+    const void *zero;
+    char *slots;
 } gather_plan;
 
 static int64_t smaller(int64_t a, int64_t b) {
@@ -53,43 +55,46 @@ static int64_t larger(int64_t a, int64_t b) {
 /* Rows a multiple of 4 KiB apart share so few sets of the first-level cache that those of a tile
  * push each other out. A copy in which they are not costs little where several panels use it. */
 static bool rows_collide(const gather_plan *p) {
-    int64_t distance = p->g->a_pixel * p->g->taps.x.stride * (int64_t)sizeof(float);
+    int64_t distance = p->g->a_pixel * p->g->taps.x.stride * p->kernels->element;
     return p->taps == 1 && p->g->groups == 1 && p->panels > 1 && distance % 4096 == 0;
 }
 
 /* What a slot's scratch holds, see slot_rows(). */
-static size_t slot_size(const gather_plan *p) {
+static size_t slot_bytes(const gather_plan *p) {
     size_t rows = (size_t)(p->block * p->kernels->mr);
     size_t pointers = rows * (size_t)(p->taps + (p->copies ? 1 : 0));
-    size_t bytes = pointers * sizeof(float *) + rows * sizeof(int64_t);
-    size_t copy = p->copies ? rows * (size_t)(p->depth_k + COPY_GAP) : 0;
-    return tl_cut_aligned(copy) + tl_cut_aligned(bytes / sizeof(float));
+    size_t bytes = pointers * sizeof(void *) + rows * sizeof(int64_t);
+    return rows * (size_t)p->copy_row + tl_cut_bytes(bytes);
 }
 
 static gather_plan make_plan(tl_context *ctx, const tl_gather *g) {
-    const struct tl_kernels *kernels = tl_context_kernels(ctx);
+    const struct tl_kernels *kernels = g->kernels;
+    const int element = kernels->element;
     gather_plan p = {.g = g, .kernels = kernels};
     p.taps = g->taps.y.count * g->taps.x.count;
-    p.depth_taps = (int)larger(1, smaller(p.taps, DEPTH / g->k));
-    p.depth_k = smaller(g->k, DEPTH);
+    bool cut = element == sizeof(float);
+    p.depth_taps = cut ? (int)larger(1, smaller(p.taps, DEPTH / g->k)) : p.taps;
+    p.depth_k = cut ? smaller(g->k, DEPTH) : g->k;
     p.rows = g->n * g->taps.y.out * g->taps.x.out;
     p.tiles = (p.rows + kernels->mr - 1) / kernels->mr;
     p.panels = (g->columns + kernels->nr - 1) / kernels->nr;
-    p.group_size = tl_gather_packed_size(kernels, 1, p.taps, g->k, g->columns);
-    p.block = smaller(BLOCK_TILES, larger(2, BLOCK_FLOATS / (kernels->mr * smaller(g->k, DEPTH))));
+    p.group_bytes = tl_gather_packed_bytes(kernels, 1, p.taps, g->k, g->columns);
+    p.block = smaller(BLOCK_TILES,
+                      larger(2, BLOCK_BYTES / (kernels->mr * element * smaller(g->k, DEPTH))));
     p.block = larger(1, smaller(p.block, BLOCK_POINTERS / (kernels->mr * larger(1, p.taps))));
     p.padded = tl_taps_padded(&g->taps.y) || tl_taps_padded(&g->taps.x);
-    if (p.padded) p.zero_floats = tl_cut_aligned((size_t)(g->groups * g->k));
+    if (p.padded) p.zero_bytes = tl_cut_bytes((size_t)(g->groups * g->k * element));
     p.copies = rows_collide(&p);
-    p.slot_floats = slot_size(&p);
-    p.streams = p.group_size * (size_t)g->groups > STREAM_FLOATS;
+    if (p.copies) p.copy_row = (int64_t)tl_cut_bytes((size_t)(p.depth_k * element)) + COPY_GAP;
+    p.slot_bytes = slot_bytes(&p);
+    p.streams = p.group_bytes * (size_t)g->groups > STREAM_BYTES;
     p.cut = tl_cut_choose(p.tiles, p.panels * g->groups, tl_context_threads(ctx));
     return p;
 }
 
-size_t tl_gather_work(tl_context *ctx, const tl_gather *gather) {
+size_t tl_gather_work_bytes(tl_context *ctx, const tl_gather *gather) {
     gather_plan p = make_plan(ctx, gather);
-    return p.zero_floats + p.slot_floats * (size_t)tl_context_threads(ctx);
+    return p.zero_bytes + p.slot_bytes * (size_t)tl_context_threads(ctx);
 }
 
 /* One slot's scratch: the rows of A and C in the current block of tiles. */
@@ -97,21 +102,20 @@ typedef struct gather_rows {
     const void **a;      /* [tile][tap][mr] */
     int64_t *c;          /* [tile][mr] */
     const void **copied; /* [tile][mr], with plan.copies */
-    float *copy;
+    char *copy;
 } gather_rows;
 
 static gather_rows slot_rows(const gather_plan *p, int slot) {
     int64_t rows = p->block * p->kernels->mr;
-    gather_rows r = {.copy = p->slots + (size_t)slot * p->slot_floats};
-    size_t copy = p->copies ? (size_t)(rows * (p->depth_k + COPY_GAP)) : 0;
-    r.c = (int64_t *)(void *)(r.copy + tl_cut_aligned(copy));
+    gather_rows r = {.copy = p->slots + (size_t)slot * p->slot_bytes};
+    r.c = (int64_t *)(void *)(r.copy + rows * p->copy_row);
     r.a = (const void **)(void *)(r.c + rows);
     r.copied = r.a + rows * p->taps;
     return r;
 }
 
 /* The pointers of one row, mr apart from tap to tap. */
-static void find_taps(const gather_plan *p, const float *image, int64_t y, int64_t x,
+static void find_taps(const gather_plan *p, const void *image, int64_t y, int64_t x,
                       const void **to) {
     const tl_gather *g = p->g;
     const tl_taps *ty = &g->taps.y, *tx = &g->taps.x;
@@ -122,7 +126,8 @@ static void find_taps(const gather_plan *p, const float *image, int64_t y, int64
         int64_t in_x = x * tx->stride + tx->first;
         for (int j = 0; j < tx->count; j++, in_x += tx->step) {
             bool inside = row_inside && in_x >= 0 && in_x < tx->in;
-            *to = inside ? image + in_y * g->a_row + in_x * g->a_pixel : p->zero;
+            int64_t at = in_y * g->a_row + in_x * g->a_pixel;
+            *to = inside ? tl_element(image, at, p->kernels->element) : p->zero;
             to += mr;
         }
     }
@@ -135,7 +140,8 @@ static void find_rows(const gather_plan *p, const gather_rows *rows, int64_t beg
     int mr = p->kernels->mr;
     for (int64_t row = begin; row < end; row++) {
         int64_t at = row - begin, tile = at / mr, lane = at % mr;
-        find_taps(p, g->a + n * g->a_image, y, x, rows->a + tile * p->taps * mr + lane);
+        const void *image = tl_element(g->a, n * g->a_image, p->kernels->element);
+        find_taps(p, image, y, x, rows->a + tile * p->taps * mr + lane);
         rows->c[at] = n * g->c_image + y * g->c_row + x * g->c_pixel;
         if (++x < width) continue;
         x = 0;
@@ -154,49 +160,54 @@ typedef struct gather_depth {
 
 static void copy_rows(const gather_plan *p, const gather_rows *rows, int64_t count,
                       const gather_depth *d) {
+    const int element = p->kernels->element;
     for (int64_t i = 0; i < count; i++) {
-        float *to = rows->copy + i * (p->depth_k + COPY_GAP);
-        memcpy(to, (const float *)rows->a[i] + d->from, (size_t)d->k * sizeof(float));
+        char *to = rows->copy + i * p->copy_row;
+        memcpy(to, tl_element(rows->a[i], d->from, element), (size_t)(d->k * element));
         rows->copied[i] = to;
     }
 }
 
 /* What the next tile reads that this one does not (with copies: what the next block's tile
  * reads): where its last tap begins, if pixels go on as they do here. NULL at an edge. */
-static const float *next_input(const gather_plan *p, const gather_rows *rows, int64_t row,
-                               int64_t count, const gather_depth *d) {
+static const void *next_input(const gather_plan *p, const gather_rows *rows, int64_t row,
+                              int64_t count, const gather_depth *d) {
     const tl_gather *g = p->g;
     int mr = p->kernels->mr;
     if (d->taps == 0) return NULL;
-    const float *last = rows->a[row * p->taps + (d->tap + d->taps - 1) * mr];
+    const void *last = rows->a[row * p->taps + (d->tap + d->taps - 1) * mr];
     if (last == p->zero) return NULL;
     int64_t ahead = p->copies ? count : mr;
-    return last + d->from * mr + ahead * g->taps.x.stride * g->a_pixel;
+    return tl_element(last, d->from * mr + ahead * g->taps.x.stride * g->a_pixel,
+                      p->kernels->element);
 }
 
-enum { LINE = 64 / sizeof(float) };
+enum { LINE = 64 };
 
 /* Lines of C are fetched for writing before the tile computes what goes there. */
-static void fetch_output(const float *c, const int64_t *c_row, int64_t rows, int64_t columns) {
+static void fetch_output(const tl_gemm_tile *tile, int64_t rows, int64_t columns, int size) {
     for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < columns; j += LINE) __builtin_prefetch(c + c_row[i] + j, 1, 3);
+        const char *row = tl_element(tile->c, tile->c_row[i], size);
+        for (int64_t j = 0; j < columns * size; j += LINE) __builtin_prefetch(row + j, 1, 3);
     }
 }
 
-static void fetch_residual(const float *from, const int64_t *c_row, int64_t rows, int64_t columns) {
+static void fetch_residual(const tl_gemm_tile *tile, int64_t rows, int64_t columns, int size) {
     for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < columns; j += LINE) __builtin_prefetch(from + c_row[i] + j, 0, 3);
+        const char *row = tl_element(tile->residual, tile->c_row[i], size);
+        for (int64_t j = 0; j < columns * size; j += LINE) __builtin_prefetch(row + j, 0, 3);
     }
 }
 
 /* B of the panel at that depth. */
-static const float *panel_b(const gather_plan *p, const gather_depth *d, int64_t panel,
-                            int *width) {
+static const void *panel_b(const gather_plan *p, const gather_depth *d, int64_t panel, int *width) {
     const tl_gather *g = p->g;
     int64_t group = panel / p->panels, column = panel % p->panels * p->kernels->nr;
+    int64_t depth = tl_panel_depth(p->kernels, g->k);
     *width = tl_panel_width(p->kernels, g->columns - column);
-    return g->b + group * (int64_t)p->group_size + column * p->taps * g->k +
-           (d->tap * g->k + d->from) * *width;
+    int64_t at = column * p->taps * depth + (d->tap * depth + d->from) * *width;
+    const char *b = (const char *)g->b + (size_t)group * p->group_bytes;
+    return b + at * p->kernels->element;
 }
 
 /* One panel for all tiles of the block. What is not in the second-level cache yet is fetched while
@@ -208,26 +219,30 @@ static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t cou
     int mr = p->kernels->mr, width, next_width = 0;
     int64_t group = panel / p->panels, column = panel % p->panels * p->kernels->nr;
     int64_t left = g->columns - column;
-    const float *b = panel_b(p, d, panel, &width);
-    const float *next_b = last_panel || !p->streams ? NULL : panel_b(p, d, panel + 1, &next_width);
+    const void *b = panel_b(p, d, panel, &width);
+    const void *next_b = last_panel || !p->streams ? NULL : panel_b(p, d, panel + 1, &next_width);
     int64_t columns = smaller(width, left);
     const tl_epilogue *e = d->last ? g->epilogue : NULL;
-    int64_t at = group * g->columns + column;
+    int64_t at = group * g->columns + column, depth = tl_panel_depth(p->kernels, g->k);
+    const int element = p->kernels->element;
+    const int c_size = e && e->out_f32 ? (int)sizeof(float) : element;
     tl_gemm_tile tile = {
         .taps = d->taps,
         .k = d->k,
         .a_offset = p->copies ? 0 : group * g->k + d->from,
-        .a_step = 1,
+        .a_step = p->kernels->group,
         .b = b,
-        .b_tap = g->k * width,
-        .b_step = width,
-        .c = g->c + at,
+        .b_tap = depth * width,
+        .b_step = width * p->kernels->group,
+        .c = tl_element_of(g->c, at, c_size),
+        .c_float = c_size == sizeof(float),
         .accumulate = g->accumulate || !d->first,
         .bias = e && e->bias ? e->bias + at : NULL,
-        .residual = e && e->residual ? e->residual + at : NULL,
+        .residual = e && e->residual ? tl_element(e->residual, at, c_size) : NULL,
         .act = e ? e->act : TL_ACT_NONE,
     };
     int64_t tiles = (count + mr - 1) / mr;
+    int64_t groups = d->taps * tl_panel_depth(p->kernels, d->k) / p->kernels->group;
     for (int64_t row = 0; row < count; row += mr) {
         tile.a = p->copies ? rows->copied + row : rows->a + row * p->taps + d->tap * mr;
         tile.c_row = rows->c + row;
@@ -235,9 +250,9 @@ static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t cou
         tile.next = first_panel ? next_input(p, rows, row, count, d) : NULL;
         if (next_b)
             tile.next =
-                tl_panel_ahead(next_b, next_width, d->taps * d->k, row / mr, tiles, tile.next);
-        if (d->first) fetch_output(tile.c, tile.c_row, lines, columns);
-        if (tile.residual) fetch_residual(tile.residual, tile.c_row, lines, columns);
+                tl_panel_ahead(p->kernels, next_b, next_width, groups, row / mr, tiles, tile.next);
+        if (d->first) fetch_output(&tile, lines, columns, c_size);
+        if (tile.residual) fetch_residual(&tile, lines, columns, c_size);
         p->kernels->gemm_tile(&tile, (int)lines, (int)columns);
     }
 }
@@ -280,13 +295,15 @@ static void run_slot(const gather_plan *p, int slot) {
 
 static void run_slots(void *arg, int64_t begin, int64_t end) {
     const gather_plan *p = arg;
+    p->kernels->gemm_begin();
     for (int64_t slot = begin; slot < end; slot++) run_slot(p, (int)slot);
+    p->kernels->gemm_end();
 }
 
-void tl_gather_run(tl_context *ctx, const tl_gather *gather, float *work) {
+void tl_gather_run(tl_context *ctx, const tl_gather *gather, void *work) {
     gather_plan p = make_plan(ctx, gather);
-    memset(work, 0, p.zero_floats * sizeof(float));
+    memset(work, 0, p.zero_bytes);
     p.zero = work;
-    p.slots = work + p.zero_floats;
+    p.slots = (char *)work + p.zero_bytes;
     tl_parallel(ctx, p.cut.rows * p.cut.columns, run_slots, &p);
 }

@@ -7,17 +7,18 @@
 #include "compute/taps.h"
 
 typedef struct tl_gather {
+    const struct tl_kernels *kernels; /* for the type of a and c */
     int64_t n;
     tl_taps2 taps;
     int groups;
 
-    const float *a; /* pixel (i, y, x) at a + i * a_image + y * a_row + x * a_pixel */
+    const void *a; /* pixel (i, y, x) at a + i * a_image + y * a_row + x * a_pixel */
     int64_t a_image, a_row, a_pixel;
     int64_t k; /* values a tap and group: group g reads them from g * k on */
 
-    const float *b; /* packed, see tl_gather_pack */
+    const void *b; /* packed, see tl_gather_pack */
 
-    float *c; /* pixel (i, y, x) at c + i * c_image + y * c_row + x * c_pixel */
+    void *c; /* pixel (i, y, x) at c + i * c_image + y * c_row + x * c_pixel */
     int64_t c_image, c_row, c_pixel;
     int64_t columns; /* a group: group g writes them from g * columns on */
     bool accumulate;
@@ -25,26 +26,34 @@ typedef struct tl_gather {
 } tl_gather;
 
 /* Only shapes are read for the work size. */
-size_t tl_gather_work(tl_context *ctx, const tl_gather *gather);
-void tl_gather_run(tl_context *ctx, const tl_gather *gather, float *work);
+size_t tl_gather_work_bytes(tl_context *ctx, const tl_gather *gather);
+void tl_gather_run(tl_context *ctx, const tl_gather *gather, void *work);
 
-/* Packed B is [group][panel][tap][k][width]: panels of the table's nr columns, the last of a
- * group of nr_narrow when that is enough; unused columns are zero. */
-size_t tl_gather_packed_size(const struct tl_kernels *kernels, int groups, int taps, int64_t k,
-                             int64_t columns);
+/* Packed B is [group][panel][tap][k / kernels->group][width][kernels->group]: panels of the table's
+ * nr columns, the last of a group of nr_narrow when that is enough; unused columns, and an
+ * unfinished last group of k, are filled up with zeros. */
+size_t tl_gather_packed_bytes(const struct tl_kernels *kernels, int groups, int taps, int64_t k,
+                              int64_t columns);
 /* The width of the panel that begins with `columns` columns still to come. */
 static inline int tl_panel_width(const struct tl_kernels *kernels, int64_t columns) {
     return columns > kernels->nr_narrow ? kernels->nr : kernels->nr_narrow;
 }
 
+/* Values of k with those that fill up the last group. */
+static inline int64_t tl_panel_depth(const struct tl_kernels *kernels, int64_t k) {
+    return (k + kernels->group - 1) / kernels->group * kernels->group;
+}
+
 /* What tile `index` of `tiles` fetches (tl_gemm_tile.next) so that the panel at `b` is in the
- * second-level cache when its turn comes: `depth` rows of `width`, a line of each row by each of
- * the last tiles. The others get `otherwise`. */
-static inline const float *tl_panel_ahead(const float *b, int width, int64_t depth, int64_t index,
-                                          int64_t tiles, const float *otherwise) {
-    enum { LINE = 64 / sizeof(float) };
-    int64_t lines = (width + LINE - 1) / LINE, first = tiles > lines ? tiles - lines : 0;
-    return index < first ? otherwise : b + (index - first) * depth * LINE;
+ * second-level cache when its turn comes: `groups` of k, each of `width` columns, a line of each
+ * group by each of the last tiles. The others get `otherwise`. */
+static inline const void *tl_panel_ahead(const struct tl_kernels *kernels, const void *b, int width,
+                                         int64_t groups, int64_t index, int64_t tiles,
+                                         const void *otherwise) {
+    enum { LINE = 64 };
+    int64_t lines = (width * kernels->group * kernels->element + LINE - 1) / LINE;
+    int64_t first = tiles > lines ? tiles - lines : 0;
+    return index < first ? otherwise : (const char *)b + (index - first) * groups * LINE;
 }
 
 /* Where B comes from: element (group, column, tap row i, tap column j, k) lies at
@@ -57,6 +66,7 @@ typedef struct tl_gather_source {
     int64_t k, columns;
 } tl_gather_source;
 
-void tl_gather_pack(tl_context *ctx, const tl_gather_source *source, float *packed);
+void tl_gather_pack(tl_context *ctx, const struct tl_kernels *kernels,
+                    const tl_gather_source *source, void *packed);
 
 #endif

@@ -1,72 +1,100 @@
 #include "compute/gather.h"
 
-#include <string.h>
-
-size_t tl_gather_packed_size(const struct tl_kernels *kernels, int groups, int taps, int64_t k,
-                             int64_t columns) {
+size_t tl_gather_packed_bytes(const struct tl_kernels *kernels, int groups, int taps, int64_t k,
+                              int64_t columns) {
     int64_t full = columns / kernels->nr * kernels->nr;
     int64_t width = full;
     if (columns > full) width += tl_panel_width(kernels, columns - full);
-    return (size_t)(groups * taps * k * width);
+    return (size_t)(groups * taps * tl_panel_depth(kernels, k) * width * kernels->element);
 }
 
 typedef struct pack_task {
     const tl_gather_source *source;
     const struct tl_kernels *kernels;
-    float *packed;
+    char *packed;
     int64_t panels; /* of a group */
 } pack_task;
 
-/* One tap of one panel from rows that are contiguous in the columns. */
-static void copy_rows(const float *from, int64_t k_step, int64_t k, int columns, int width,
-                      const float *scale, float *to) {
-    for (int64_t i = 0; i < k; i++) {
-        for (int j = 0; j < columns; j++) to[j] = scale ? from[j] * scale[j] : from[j];
-        for (int j = columns; j < width; j++) to[j] = 0.0f;
-        from += k_step;
-        to += width;
+enum { BLOCK = 32, MAX_WIDTH = 64, MAX_GROUP = 2 };
+
+/* The place of one panel of one tap, and where it comes from. */
+typedef struct pack_tap {
+    const float *from;
+    int columns, width;
+    const float *scale; /* [columns] or NULL */
+    char *to;
+} pack_tap;
+
+/* `count` rows of `width` floats as the kernels want them, from row `first` of the tap on. */
+static void put_rows(const pack_task *task, const pack_tap *tap, const float *rows, int64_t first,
+                     int64_t count) {
+    const int group = task->kernels->group, width = tap->width;
+    char *to = tap->to + first * width * task->kernels->element;
+    for (int64_t i = 0; i < count; i += group, to += group * width * task->kernels->element) {
+        const float *of[MAX_GROUP];
+        for (int g = 0; g < group; g++) of[g] = i + g < count ? rows + (i + g) * width : NULL;
+        task->kernels->group_floats(of, to, width);
     }
 }
 
-/* One tap of one panel from columns that are contiguous in k: a transposition, in blocks whose
- * destination stays in the first-level cache. */
-static void transpose_columns(const float *from, int64_t column_step, int64_t k, int columns,
-                              int width, const float *scale, float *to) {
-    enum { BLOCK = 32 };
-    for (int64_t begin = 0; begin < k; begin += BLOCK) {
-        int64_t count = k - begin < BLOCK ? k - begin : BLOCK;
-        float *block = to + begin * width;
-        for (int j = 0; j < columns; j++) {
-            const float *column = from + j * column_step + begin;
-            float factor = scale ? scale[j] : 1.0f;
+/* From rows that are contiguous in the columns. */
+static void copy_rows(const pack_task *task, const pack_tap *tap) {
+    const tl_gather_source *s = task->source;
+    float block[BLOCK * MAX_WIDTH];
+    for (int64_t begin = 0; begin < s->k; begin += BLOCK) {
+        int64_t count = s->k - begin < BLOCK ? s->k - begin : BLOCK;
+        for (int64_t i = 0; i < count; i++) {
+            const float *from = tap->from + (begin + i) * s->k_step;
+            float *to = block + i * tap->width;
+            for (int j = 0; j < tap->columns; j++)
+                to[j] = tap->scale ? from[j] * tap->scale[j] : from[j];
+            for (int j = tap->columns; j < tap->width; j++) to[j] = 0.0f;
+        }
+        put_rows(task, tap, block, begin, count);
+    }
+}
+
+/* From columns that are contiguous in k: a transposition, in blocks that stay in the first-level
+ * cache. */
+static void transpose_columns(const pack_task *task, const pack_tap *tap) {
+    const tl_gather_source *s = task->source;
+    const int width = tap->width;
+    float block[BLOCK * MAX_WIDTH];
+    for (int64_t begin = 0; begin < s->k; begin += BLOCK) {
+        int64_t count = s->k - begin < BLOCK ? s->k - begin : BLOCK;
+        for (int j = 0; j < tap->columns; j++) {
+            const float *column = tap->from + j * s->column_step + begin;
+            float factor = tap->scale ? tap->scale[j] : 1.0f;
             for (int64_t i = 0; i < count; i++) block[i * width + j] = column[i] * factor;
         }
-        for (int j = columns; j < width; j++) {
+        for (int j = tap->columns; j < width; j++) {
             for (int64_t i = 0; i < count; i++) block[i * width + j] = 0.0f;
         }
+        put_rows(task, tap, block, begin, count);
     }
 }
 
 static void pack_panel(const pack_task *task, int64_t group, int64_t panel) {
     const tl_gather_source *s = task->source;
-    int nr = task->kernels->nr;
+    const struct tl_kernels *kernels = task->kernels;
     int taps = s->tap_rows * s->tap_columns;
-    int64_t column = panel * nr;
-    int64_t left = s->columns - column;
-    int width = tl_panel_width(task->kernels, left);
-    int columns = left < width ? (int)left : width;
-    float *to = task->packed + column * taps * s->k +
-                group * (int64_t)tl_gather_packed_size(task->kernels, 1, taps, s->k, s->columns);
-    const float *scale = s->scale ? s->scale + group * s->columns + column : NULL;
+    int64_t column = panel * kernels->nr, left = s->columns - column;
+    int64_t depth = tl_panel_depth(kernels, s->k);
+    int width = tl_panel_width(kernels, left);
+    size_t group_bytes = tl_gather_packed_bytes(kernels, 1, taps, s->k, s->columns);
+    pack_tap tap = {.columns = left < width ? (int)left : width,
+                    .width = width,
+                    .scale = s->scale ? s->scale + group * s->columns + column : NULL,
+                    .to = task->packed + (size_t)group * group_bytes +
+                          column * taps * depth * kernels->element};
     const float *from = s->b + group * s->group_step + column * s->column_step;
     for (int t = 0; t < taps; t++) {
-        const float *tap =
-            from + t / s->tap_columns * s->tap_row + t % s->tap_columns * s->tap_column;
+        tap.from = from + t / s->tap_columns * s->tap_row + t % s->tap_columns * s->tap_column;
         if (s->column_step == 1)
-            copy_rows(tap, s->k_step, s->k, columns, width, scale, to);
+            copy_rows(task, &tap);
         else
-            transpose_columns(tap, s->column_step, s->k, columns, width, scale, to);
-        to += s->k * width;
+            transpose_columns(task, &tap);
+        tap.to += depth * width * kernels->element;
     }
 }
 
@@ -75,8 +103,8 @@ static void pack_panels(void *arg, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) pack_panel(task, i / task->panels, i % task->panels);
 }
 
-void tl_gather_pack(tl_context *ctx, const tl_gather_source *source, float *packed) {
-    const struct tl_kernels *kernels = tl_context_kernels(ctx);
+void tl_gather_pack(tl_context *ctx, const struct tl_kernels *kernels,
+                    const tl_gather_source *source, void *packed) {
     int64_t panels = (source->columns + kernels->nr - 1) / kernels->nr;
     pack_task task = {source, kernels, packed, panels};
     tl_parallel(ctx, source->groups * panels, pack_panels, &task);

@@ -44,7 +44,7 @@ enum { LARGE_IMAGE = 12, MIN_CHANNELS = 32 };
 
 int tl_winograd_choose(const tl_conv *c) {
     if (c->band) return 0;
-    bool fits = c->kh == 3 && c->kw == 3 && c->stride_h == 1 && c->stride_w == 1 &&
+    bool fits = !c->bf16 && c->kh == 3 && c->kw == 3 && c->stride_h == 1 && c->stride_w == 1 &&
                 c->dilation_h == 1 && c->dilation_w == 1 && c->groups == 1;
     if (!fits || c->ic < MIN_CHANNELS || c->oc < MIN_CHANNELS || c->oh < 4 || c->ow < 4) return 0;
     return c->oh >= LARGE_IMAGE && c->ow >= LARGE_IMAGE ? 4 : 2;
@@ -63,7 +63,7 @@ static winograd_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {
     if (p.v_row % 1024 == 0) p.v_row += 16;
     p.threads = tl_context_threads(ctx);
     p.panels = (c->oc + p.kernels->nr - 1) / p.kernels->nr;
-    p.point_size = (int64_t)tl_gather_packed_size(p.kernels, 1, 1, c->ic, c->oc);
+    p.point_size = (int64_t)(tl_gather_packed_bytes(p.kernels, 1, 1, c->ic, c->oc) / sizeof(float));
     p.streams = p.point_size * p.points > STREAM_FLOATS;
     p.v_point = p.block * p.v_row + 16;
     p.t_point = (int64_t)tl_cut_aligned((size_t)(p.block * c->oc)) + 16;
@@ -131,7 +131,9 @@ static void multiply_panels(void *arg, int64_t begin, int64_t end) {
         for (int64_t index = 0; index < tiles; index++) {
             int64_t row = b->count * index / tiles;
             int rows = (int)(b->count * (index + 1) / tiles - row);
-            if (ahead) tile.next = tl_panel_ahead(panel + ic * width, nr, ic, index, tiles, NULL);
+            if (ahead)
+                tile.next =
+                    tl_panel_ahead(p->kernels, panel + ic * width, nr, ic, index, tiles, NULL);
             for (int i = 0; i < rows; i++) {
                 a[i] = b->v + point * p->v_point + (row + i) * p->v_row;
                 c_row[i] = (row + i) * oc;

@@ -31,7 +31,8 @@ typedef struct winograd_pack {
 size_t tl_winograd_packed_size(tl_context *ctx, const tl_conv *conv, int m) {
     int points = (m + 2) * (m + 2);
     return (size_t)points *
-           tl_gather_packed_size(tl_context_kernels(ctx), 1, 1, conv->ic, conv->oc);
+           tl_gather_packed_bytes(tl_context_kernels(ctx), 1, 1, conv->ic, conv->oc) /
+           sizeof(float);
 }
 
 /* The planes of one filter from channel `first` on, into result[point][channel]. */
@@ -94,7 +95,8 @@ void tl_winograd_pack(tl_context *ctx, const tl_winograd_source *source, int m, 
     const struct tl_kernels *kernels = tl_context_kernels(ctx);
     winograd_pack task = {
         source, kernels, packed, m,
-        (int64_t)tl_gather_packed_size(kernels, 1, 1, source->channels, source->filters)};
+        (int64_t)(tl_gather_packed_bytes(kernels, 1, 1, source->channels, source->filters) /
+                  sizeof(float))};
     int64_t panels = (source->filters + kernels->nr - 1) / kernels->nr;
     int64_t chunks = (source->channels + CHANNELS - 1) / CHANNELS;
     tl_parallel(ctx, panels * chunks, pack_panels, &task);

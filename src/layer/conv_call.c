@@ -2,11 +2,11 @@
 
 void tl_conv_call_memory(const tl_op_call *call, const tl_conv *conv, tl_op_memory *out) {
     tl_context *ctx = call->ctx;
-    size_t data = tl_conv_work(ctx, conv, TL_CONV_BACKWARD_DATA);
-    size_t weights = tl_conv_work(ctx, conv, TL_CONV_BACKWARD_WEIGHTS);
-    *out = (tl_op_memory){.work_forward = tl_conv_work(ctx, conv, TL_CONV_FORWARD) * sizeof(float),
-                          .work_backward = (data > weights ? data : weights) * sizeof(float),
-                          .packed = tl_conv_packed_size(ctx, conv) * sizeof(float)};
+    size_t data = tl_conv_work_bytes(ctx, conv, TL_CONV_BACKWARD_DATA);
+    size_t weights = tl_conv_work_bytes(ctx, conv, TL_CONV_BACKWARD_WEIGHTS);
+    *out = (tl_op_memory){.work_forward = tl_conv_work_bytes(ctx, conv, TL_CONV_FORWARD),
+                          .work_backward = data > weights ? data : weights,
+                          .packed = tl_conv_packed_bytes(ctx, conv)};
 }
 
 void tl_conv_call_pack(const tl_op_call *call, const tl_conv *conv, const float *scale,
