@@ -57,6 +57,7 @@ HOT = kernels/ src/compute/ src/layer/ src/tensor/ src/train/
 COLD = src/io/ src/graph/ src/model/ src/data/ src/finetune/ src/cli/ src/image/encode
 LEVEL = -O2
 $(foreach code,$(HOT),$(BUILD)/obj/$(code)%.o): LEVEL = -O3
+$(BUILD)/obj/kernels/ref/%.o $(BUILD)/obj/kernels/avx512bf16/%.o: LEVEL = -O2
 $(foreach code,$(COLD),$(BUILD)/obj/$(code)%.o): LEVEL = -Os
 
 # Instruction-set flags are given to that instruction set's folder and nowhere else.

@@ -177,14 +177,15 @@ struct tl_kernels {
      * must not leave them so. */
     int mr, nr, nr_narrow;
     int group; /* values of k that lie together, see tl_gemm_tile */
+    void (*gemm_begin)(void);
+    void (*gemm_tile)(const tl_gemm_tile *tile, int rows, int columns);
+    void (*gemm_end)(void);
+
     /* n columns of `group` rows as they lie together, y[j * group + i] = rows[i][j]; a row that is
      * NULL is of zeros. */
     void (*group_rows)(const void *const *rows, void *y, int64_t n);
     /* The same from floats, such as parameters. */
     void (*group_floats)(const float *const *rows, void *y, int64_t n);
-    void (*gemm_begin)(void);
-    void (*gemm_tile)(const tl_gemm_tile *tile, int rows, int columns);
-    void (*gemm_end)(void);
 
     void (*depthwise_row)(const tl_depthwise_row *row);
     void (*depthwise_grad)(const tl_depthwise_grad *grad);

@@ -11,6 +11,16 @@ static inline int random_between(uint64_t *state, int low, int high) {
     return low + (int)((*state >> 33) % (uint64_t)(high - low + 1));
 }
 
+static inline uint8_t *bytes_of(const guarded *g) {
+    return (uint8_t *)g->data;
+}
+
+static inline guarded guarded_bytes(size_t size, uint64_t *seed) {
+    guarded g = guarded_bytes_make(size);
+    for (size_t i = 0; i < size; i++) bytes_of(&g)[i] = (uint8_t)random_between(seed, 0, 255);
+    return g;
+}
+
 /* A sum in float64 with what is needed to bound the error of the same sum in float32. */
 typedef struct exact {
     double value, magnitude; /* of the sum, and of the absolute terms */
@@ -65,20 +75,25 @@ static struct checks {
     check_fn row[64];
 } checks;
 
+static inline void check_table(const struct tl_kernels *table, const char *what, check_fn check,
+                               int rounds) {
+    worst w = {0};
+    for (int side = GUARD_BEHIND; side <= GUARD_BEFORE; side++) {
+        uint64_t seed = 11;
+        guard_begin(table->name, what, (guard_side)side);
+        for (int round = 0; round < rounds; round++) check(table, &seed, &w);
+        guard_end();
+    }
+    worst_report(&w, table->name, what);
+}
+
+/* The tables of float. */
 static inline void check_tables(const char *what, check_fn check, int rounds) {
     const tl_isa *found[MAX_TABLES];
     int count = tl_isa_available(found, MAX_TABLES);
     for (int i = 0; i < count; i++) {
-        const struct tl_kernels *table = found[i]->f32;
-        if (i > 0 && table == found[i - 1]->f32) continue;
-        worst w = {0};
-        for (int side = GUARD_BEHIND; side <= GUARD_BEFORE; side++) {
-            uint64_t seed = 11;
-            guard_begin(table->name, what, (guard_side)side);
-            for (int round = 0; round < rounds; round++) check(table, &seed, &w);
-            guard_end();
-        }
-        worst_report(&w, table->name, what);
+        if (i == 0 || found[i]->f32 != found[i - 1]->f32)
+            check_table(found[i]->f32, what, check, rounds);
     }
     checks.row[checks.count++] = check;
 }
@@ -91,12 +106,14 @@ static inline void check_tables(const char *what, check_fn check, int rounds) {
     SLOT(gemm_begin, "kernelcheck")                                                                \
     SLOT(gemm_tile, "kernelcheck")                                                                 \
     SLOT(gemm_end, "kernelcheck")                                                                  \
+    SLOT(group_rows, "kernelcheck_bf16")                                                           \
+    SLOT(group_floats, "kernelcheck_bf16")                                                         \
     SLOT(depthwise_row, "kernelcheck")                                                             \
     SLOT(depthwise_grad, "kernelcheck")                                                            \
     SLOT(winograd_input, "kernelcheck")                                                            \
     SLOT(winograd_output, "kernelcheck")                                                           \
-    SLOT(widen, "kernelcheck_rows")                                                                \
-    SLOT(narrow, "kernelcheck_rows")                                                               \
+    SLOT(widen, "kernelcheck_bf16")                                                                \
+    SLOT(narrow, "kernelcheck_bf16")                                                               \
     SLOT(act_forward, "kernelcheck")                                                               \
     SLOT(act_backward, "kernelcheck")                                                              \
     SLOT(add, "kernelcheck")                                                                       \

@@ -5,16 +5,6 @@
 #include "ref/ref.h"
 #include "rowbench.h"
 
-static uint8_t *bytes_of(const guarded *g) {
-    return (uint8_t *)g->data;
-}
-
-static guarded guarded_bytes(size_t size, uint64_t *seed) {
-    guarded g = guarded_bytes_make(size);
-    for (size_t i = 0; i < size; i++) bytes_of(&g)[i] = (uint8_t)random_between(seed, 0, 255);
-    return g;
-}
-
 /* --- pooling ---------------------------------------------------------------------------------- */
 
 typedef struct pool_case {
@@ -221,41 +211,6 @@ static void test_softmax(void **state) {
     check_tables("softmax and backward", check_softmax, 300);
 }
 
-/* --- bf16: the upper half of a float -----------------------------------------------------------
- */
-
-/* To nearest, ties to even, by float64: 8 bits of mantissa are kept. */
-static double nearest_bf16(double x) {
-    if (x == 0.0 || !isfinite(x)) return x;
-    double unit = ldexp(1.0, ilogb(x) - 7);
-    return rint(x / unit) * unit;
-}
-
-static void check_bf16(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
-    int64_t n = random_between(seed, 1, 90);
-    guarded x = guarded_random((size_t)n, seed), y = guarded_random((size_t)n, seed);
-    guarded half = guarded_bytes((size_t)n * 2, seed);
-    for (int64_t i = 0; i < n; i++) { /* every fourth lies half way between two of bf16 */
-        x.data[i] = ldexpf(x.data[i], random_between(seed, -90, 90));
-        if (i % 4 == 0) x.data[i] = (float)(nearest_bf16((double)x.data[i]) * (1 + 0x1p-9));
-    }
-    if (random_between(seed, 0, 1)) x.data[n / 2] = random_between(seed, 0, 1) ? NAN : INFINITY;
-    RUN(kernels, narrow)(x.data, half.data, n);
-    RUN(kernels, widen)(half.data, y.data, n);
-    for (int64_t i = 0; i < n; i++) {
-        double want = nearest_bf16((double)x.data[i]);
-        assert_true(isnan(want) ? isnan(y.data[i]) : (double)y.data[i] == want);
-    }
-    w->compared += n;
-    guarded *all[] = {&x, &y, &half};
-    free_all(all, 3);
-}
-
-static void test_bf16(void **state) {
-    (void)state;
-    check_tables("widen, narrow", check_bf16, 400);
-}
-
 /* --- pictures: every byte and every float equal
  * --------------------------------------------------- */
 
@@ -367,13 +322,9 @@ static void test_every_slot_has_a_row(void **state) {
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench_rows(argc - 2, argv + 2);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pooling),
-        cmocka_unit_test(test_exponential),
-        cmocka_unit_test(test_far_out),
-        cmocka_unit_test(test_softmax),
-        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_pictures),
-        cmocka_unit_test(test_every_slot_has_a_row),
+        cmocka_unit_test(test_pooling),  cmocka_unit_test(test_exponential),
+        cmocka_unit_test(test_far_out),  cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_pictures), cmocka_unit_test(test_every_slot_has_a_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,10 @@ TILE_ROWS(4)
 TILE_ROWS(8)
 TILE_ROWS(14)
 
+void tl_avx512bf16_gemm_finish(const tl_gemm_tile *tile, const float *sums, int rows, int columns) {
+    tile_finish(tile, sums, rows, columns);
+}
+
 /* Tiles of fewer rows stand only at the end of a matrix: they are put together from these. */
 void tl_avx512bf16_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
     static const struct {

@@ -66,6 +66,6 @@ void tl_ref_adam(const tl_update *u, float *w, const float *g, float *m, float *
 void tl_ref_rmsprop(const tl_update *u, float *w, const float *g, float *v, float *mean,
                     float *velocity, int64_t n);
 
-extern const struct tl_kernels tl_kernels_ref, tl_kernels_ref_bf16;
+extern const struct tl_kernels tl_kernels_ref;
 
 #endif

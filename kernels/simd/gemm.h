@@ -51,18 +51,12 @@ TILE_INLINE void tile_multiply(const tl_gemm_tile *t, const int rows, const int 
     }
 }
 
-/* Part of a row of C or of the residual, which are of elements or of floats. */
-TILE_INLINE vec tile_load(const tl_gemm_tile *t, const void *from, int64_t at, vec_mask mask) {
-    if (sizeof(elem) < sizeof(float) && t->c_float)
-        return vec_load_first((const float *)from + at, mask);
+TILE_INLINE vec tile_load(const void *from, int64_t at, vec_mask mask) {
     return elem_load_first((const elem *)from + at, mask);
 }
 
 TILE_INLINE void tile_put(const tl_gemm_tile *t, int64_t at, vec_mask mask, vec x) {
-    if (sizeof(elem) < sizeof(float) && t->c_float)
-        vec_store_first((float *)t->c + at, mask, x);
-    else
-        elem_store_first((elem *)t->c + at, mask, x);
+    elem_store_first((elem *)t->c + at, mask, x);
 }
 
 /* Adds the same part of C or of the residual to every row. */
@@ -71,9 +65,9 @@ TILE_INLINE void tile_add_rows(const tl_gemm_tile *t, const void *from, const in
     UNROLL
     for (int i = 0; i < rows; i++) {
         int64_t at = t->c_row[i];
-        if (vectors > 1) sum[i][0] = vec_add(sum[i][0], tile_load(t, from, at, vec_all()));
+        if (vectors > 1) sum[i][0] = vec_add(sum[i][0], tile_load(from, at, vec_all()));
         vec *end = &sum[i][vectors - 1];
-        *end = vec_add(*end, tile_load(t, from, at + (vectors - 1) * VEC, last));
+        *end = vec_add(*end, tile_load(from, at + (vectors - 1) * VEC, last));
     }
 }
 
@@ -112,9 +106,49 @@ static void tile_act(const tl_gemm_tile *t, int rows, int vectors, vec_mask last
         for (int v = 0; v < vectors; v++) {
             int64_t at = t->c_row[i] + v * VEC;
             vec_mask mask = v + 1 < vectors ? vec_all() : last;
-            tile_put(t, at, mask, vec_act(t->act, tile_load(t, t->c, at, mask)));
+            tile_put(t, at, mask, vec_act(t->act, tile_load(t->c, at, mask)));
         }
     }
+}
+
+/* --- what is rarely asked of elements narrower than float: adding to C, or floats in C ---------
+ */
+
+TILE_INLINE vec tile_load_either(const tl_gemm_tile *t, const void *from, int64_t at,
+                                 vec_mask mask) {
+    return t->c_float ? vec_load_first((const float *)from + at, mask) : tile_load(from, at, mask);
+}
+
+/* Row i of sums from memory, of a multiple of VEC columns. */
+static inline void tile_finish_row(const tl_gemm_tile *t, int i, const float *sums, int columns) {
+    for (int j = 0; j < columns; j += VEC) {
+        vec_mask mask = vec_first(columns - j);
+        int64_t at = t->c_row[i] + j;
+        vec value = vec_load(sums + j);
+        if (t->accumulate) value = vec_add(value, tile_load_either(t, t->c, at, mask));
+        if (t->bias) value = vec_add(value, vec_load_first(t->bias + j, mask));
+        if (t->residual) value = vec_add(value, tile_load_either(t, t->residual, at, mask));
+        value = vec_act(t->act, value);
+        if (t->c_float)
+            vec_store_first((float *)t->c + at, mask, value);
+        else
+            tile_put(t, at, mask, value);
+    }
+}
+
+static __attribute__((noinline, unused)) void tile_finish(const tl_gemm_tile *t, const float *sums,
+                                                          int rows, int columns) {
+    for (int i = 0; i < rows; i++) tile_finish_row(t, i, sums + i * TILE_NR, columns);
+}
+
+TILE_INLINE void tile_finish_slowly(const tl_gemm_tile *t, const int rows, const int vectors,
+                                    int columns, vec sum[TILE_MR][TILE_VECTORS]) {
+    float memory[TILE_MR * TILE_NR];
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        for (int v = 0; v < vectors; v++) vec_store(memory + i * TILE_NR + v * VEC, sum[i][v]);
+    }
+    tile_finish(t, memory, rows, columns);
 }
 
 TILE_INLINE void tile_run(const tl_gemm_tile *t, const int rows, const int vectors, int columns) {
@@ -127,6 +161,10 @@ TILE_INLINE void tile_run(const tl_gemm_tile *t, const int rows, const int vecto
         tile_multiply(t, rows, vectors, true, sum);
     else
         tile_multiply(t, rows, vectors, false, sum);
+    if (sizeof(elem) < sizeof(float) && (t->accumulate || t->c_float)) {
+        tile_finish_slowly(t, rows, vectors, columns, sum);
+        return;
+    }
     vec_mask last = vec_first(columns - (vectors - 1) * VEC);
     if (t->accumulate) tile_add_rows(t, t->c, rows, vectors, last, sum);
     if (t->bias) tile_add_bias(t->bias, rows, vectors, last, sum);

@@ -1,0 +1,353 @@
+/* The reference for activations in bf16, of which tl_ref_widen() and tl_ref_narrow() are in the
+ * library: operands are widened, computed with in float as kernels/ref does, and rounded when they
+ * are stored. It is a specification, not offered to users: emulated bf16 is slower than float and
+ * no better in any way. */
+#ifndef TL_TESTS_REF_BF16_H
+#define TL_TESTS_REF_BF16_H
+
+#include <math.h>
+#include <string.h>
+
+#include "ref/ref.h"
+
+typedef uint16_t bf16;
+
+static inline float ref_bf16_get(bf16 x) {
+    float value;
+    tl_ref_widen(&x, &value, 1);
+    return value;
+}
+
+static inline bf16 ref_bf16_rounded(float x) {
+    bf16 value;
+    tl_ref_narrow(&x, &value, 1);
+    return value;
+}
+
+static inline void ref_bf16_put(bf16 *to, bool add, float x) {
+    *to = ref_bf16_rounded(add ? ref_bf16_get(*to) + x : x);
+}
+
+/* --- sums of products ------------------------------------------------------------------------- */
+
+enum { REF_BF16_GROUP = 2 };
+
+static inline void ref_bf16_group_rows(const void *const *rows, void *to, int64_t n) {
+    bf16 *y = to;
+    for (int64_t j = 0; j < n * REF_BF16_GROUP; j++) {
+        const bf16 *row = rows[j % REF_BF16_GROUP];
+        y[j] = row ? row[j / REF_BF16_GROUP] : 0;
+    }
+}
+
+static inline void ref_bf16_group_floats(const float *const *rows, void *to, int64_t n) {
+    bf16 *y = to;
+    for (int64_t j = 0; j < n * REF_BF16_GROUP; j++) {
+        const float *row = rows[j % REF_BF16_GROUP];
+        y[j] = row ? ref_bf16_rounded(row[j / REF_BF16_GROUP]) : 0;
+    }
+}
+
+static inline float ref_bf16_tile_sum(const tl_gemm_tile *t, int row, int column) {
+    float sum = 0.0f;
+    for (int64_t r = 0; r < t->taps; r++) {
+        const bf16 *a = (const bf16 *)t->a[r * TL_REF_MR + row] + t->a_offset;
+        const bf16 *b = (const bf16 *)t->b + r * t->b_tap + column * REF_BF16_GROUP;
+        for (int64_t k = 0; k < t->k; k++)
+            sum += ref_bf16_get(a[k / REF_BF16_GROUP * t->a_step + k % REF_BF16_GROUP]) *
+                   ref_bf16_get(b[k / REF_BF16_GROUP * t->b_step + k % REF_BF16_GROUP]);
+    }
+    return sum;
+}
+
+static inline float ref_bf16_tile_get(const tl_gemm_tile *t, const void *from, int64_t at) {
+    return t->c_float ? ((const float *)from)[at] : ref_bf16_get(((const bf16 *)from)[at]);
+}
+
+static inline void ref_bf16_tile_finish(const tl_gemm_tile *t, int64_t at, int column,
+                                        float value) {
+    if (t->accumulate) value += ref_bf16_tile_get(t, t->c, at);
+    if (t->bias) value += t->bias[column];
+    if (t->residual) value += ref_bf16_tile_get(t, t->residual, at);
+    value = tl_ref_act(t->act, value);
+    if (t->c_float)
+        ((float *)t->c)[at] = value;
+    else
+        ((bf16 *)t->c)[at] = ref_bf16_rounded(value);
+}
+
+static inline void ref_bf16_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
+    for (int i = 0; i < rows; i++) {
+        for (int j = 0; j < columns; j++)
+            ref_bf16_tile_finish(tile, tile->c_row[i] + j, j, ref_bf16_tile_sum(tile, i, j));
+    }
+}
+
+static inline float ref_bf16_depthwise_sum(const tl_depthwise_row *d, int64_t at, int64_t channel) {
+    float sum = 0.0f;
+    for (int i = 0; i < d->kh; i++) {
+        const bf16 *x = (const bf16 *)d->x[i] + at + channel;
+        for (int j = 0; j < d->kw; j++)
+            sum += ref_bf16_get(x[j * d->x_tap]) * d->w[i * d->w_row + j * d->w_tap + channel];
+    }
+    return sum;
+}
+
+static inline void ref_bf16_depthwise_row(const tl_depthwise_row *d) {
+    const bf16 *residual = d->residual;
+    for (int64_t p = 0; p < d->pixels; p++) {
+        for (int64_t c = 0; c < d->c; c++) {
+            int64_t at = p * d->y_step + c;
+            bf16 *y = (bf16 *)d->y + at;
+            float value = ref_bf16_depthwise_sum(d, p * d->x_step, c);
+            if (d->accumulate) value += ref_bf16_get(*y);
+            if (d->bias) value += d->bias[c];
+            if (residual) value += ref_bf16_get(residual[at]);
+            *y = ref_bf16_rounded(tl_ref_act(d->act, value));
+        }
+    }
+}
+
+static inline void ref_bf16_depthwise_tap(const tl_depthwise_grad *g, const bf16 *x, float *dw) {
+    const bf16 *dy = g->dy;
+    for (int64_t c = 0; c < g->c; c++) {
+        float sum = 0.0f;
+        for (int64_t p = 0; p < g->pixels; p++)
+            sum += ref_bf16_get(dy[p * g->dy_step + c]) * ref_bf16_get(x[p * g->x_step + c]);
+        dw[c] += sum;
+    }
+}
+
+static inline void ref_bf16_depthwise_grad(const tl_depthwise_grad *g) {
+    for (int i = 0; i < g->kh; i++) {
+        for (int j = 0; j < g->kw; j++)
+            ref_bf16_depthwise_tap(g, (const bf16 *)g->x[i] + j * g->x_tap,
+                                   g->dw + i * g->dw_row + j * g->dw_tap);
+    }
+}
+
+/* --- element by element ----------------------------------------------------------------------- */
+
+static inline void ref_bf16_act_forward(tl_act act, const void *from, void *to, int64_t n) {
+    const bf16 *x = from;
+    bf16 *y = to;
+    for (int64_t i = 0; i < n; i++) y[i] = ref_bf16_rounded(tl_ref_act(act, ref_bf16_get(x[i])));
+}
+
+static inline void ref_bf16_act_backward(tl_act act, const void *values, const void *slopes,
+                                         bool ref_bf16_add, void *to, int64_t n) {
+    const bf16 *v = values, *dy = slopes;
+    bf16 *dx = to;
+    for (int64_t i = 0; i < n; i++) {
+        float value = ref_bf16_get(v[i]), slope = ref_bf16_get(dy[i]), result;
+        tl_ref_act_backward(act, &value, &slope, false, &result, 1);
+        ref_bf16_put(&dx[i], ref_bf16_add, result);
+    }
+}
+
+static inline void ref_bf16_add(const void *left, const void *right, void *to, int64_t n) {
+    const bf16 *a = left, *b = right;
+    bf16 *y = to;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = ref_bf16_rounded(ref_bf16_get(a[i]) + ref_bf16_get(b[i]));
+}
+
+static inline void ref_bf16_mul(const void *left, const void *right, void *to, int64_t n) {
+    const bf16 *a = left, *b = right;
+    bf16 *y = to;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = ref_bf16_rounded(ref_bf16_get(a[i]) * ref_bf16_get(b[i]));
+}
+
+static inline void ref_bf16_mul_add(const void *left, const void *right, void *to, int64_t n) {
+    const bf16 *a = left, *b = right;
+    bf16 *y = to;
+    for (int64_t i = 0; i < n; i++)
+        ref_bf16_put(&y[i], true, ref_bf16_get(a[i]) * ref_bf16_get(b[i]));
+}
+
+static inline void ref_bf16_scale_shift(const void *from, const float *scale, const float *shift,
+                                        tl_act act, void *to, int64_t rows, int64_t c) {
+    const bf16 *x = from;
+    bf16 *y = to;
+    for (int64_t i = 0; i < rows * c; i++)
+        y[i] = ref_bf16_rounded(tl_ref_act(act, ref_bf16_get(x[i]) * scale[i % c] + shift[i % c]));
+}
+
+static inline void ref_bf16_affine3(const void *slopes, const void *values, const float *a,
+                                    const float *b, const float *d, bool more, void *to,
+                                    int64_t rows, int64_t c) {
+    const bf16 *dy = slopes, *x = values;
+    bf16 *dx = to;
+    for (int64_t i = 0; i < rows * c; i++)
+        ref_bf16_put(&dx[i], more,
+                     ref_bf16_get(dy[i]) * a[i % c] + ref_bf16_get(x[i]) * b[i % c] + d[i % c]);
+}
+
+/* --- sums over rows --------------------------------------------------------------------------- */
+
+static inline void ref_bf16_moments(const void *from, const float *center, double *sum,
+                                    double *sum2, int64_t rows, int64_t c) {
+    const bf16 *x = from;
+    for (int64_t i = 0; i < rows * c; i++) {
+        double value = (double)ref_bf16_get(x[i]);
+        double centered = center ? value - (double)center[i % c] : value;
+        sum[i % c] += value;
+        sum2[i % c] += centered * centered;
+    }
+}
+
+static inline void ref_bf16_moments_backward(const void *values, const void *slopes,
+                                             const float *center, double *sum_dy, double *sum_dy_x,
+                                             int64_t rows, int64_t c) {
+    const bf16 *x = values, *dy = slopes;
+    for (int64_t i = 0; i < rows * c; i++) {
+        double slope = (double)ref_bf16_get(dy[i]);
+        sum_dy[i % c] += slope;
+        sum_dy_x[i % c] += slope * ((double)ref_bf16_get(x[i]) - (double)center[i % c]);
+    }
+}
+
+static inline void ref_bf16_row_sums(const void *from, int64_t x_step, double *sum, int64_t rows,
+                                     int64_t c) {
+    const bf16 *x = from;
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 0; i < c; i++) sum[i] += (double)ref_bf16_get(x[r * x_step + i]);
+    }
+}
+
+/* --- pooling ---------------------------------------------------------------------------------- */
+
+/* Where place number `i` of a window of pixel p lies. */
+static inline int64_t ref_bf16_place_at(const tl_pool_row *row, int64_t p, int i) {
+    return p * row->x_step + i / row->kw * row->x_row + i % row->kw * row->x_tap;
+}
+
+static inline int ref_bf16_place_of(const tl_pool_row *row, int i) {
+    return row->first_place + i / row->kw * row->place_row + i % row->kw;
+}
+
+static inline void ref_bf16_max_pool(const tl_pool_row *row, const void *in, void *out,
+                                     uint8_t *winner) {
+    const bf16 *x = in;
+    bf16 *y = out;
+    for (int64_t p = 0; p < row->pixels; p++) {
+        for (int64_t c = 0; c < row->c; c++) {
+            bf16 best = x[ref_bf16_place_at(row, p, 0) + c];
+            int place = row->first_place;
+            for (int i = 0; i < row->kh * row->kw; i++) {
+                bf16 value = x[ref_bf16_place_at(row, p, i) + c];
+                if (!(ref_bf16_get(value) > ref_bf16_get(best)) &&
+                    ref_bf16_get(value) == ref_bf16_get(value))
+                    continue;
+                best = value;
+                place = ref_bf16_place_of(row, i);
+            }
+            y[p * row->y_step + c] = best;
+            if (winner) winner[p * row->y_step + c] = (uint8_t)place;
+        }
+    }
+}
+
+static inline void ref_bf16_max_pool_backward(const tl_pool_row *row, const uint8_t *winner,
+                                              const void *slopes, void *result) {
+    const bf16 *dy = slopes;
+    bf16 *dx = result;
+    for (int64_t p = 0; p < row->pixels; p++) {
+        for (int i = 0; i < row->kh * row->kw; i++) {
+            for (int64_t c = 0; c < row->c; c++) {
+                int64_t at = p * row->y_step + c;
+                bool wins = winner[at] == ref_bf16_place_of(row, i);
+                ref_bf16_put(&dx[ref_bf16_place_at(row, p, i) + c], true,
+                             wins ? ref_bf16_get(dy[at]) : 0.0f);
+            }
+        }
+    }
+}
+
+static inline void ref_bf16_avg_pool(const tl_pool_row *row, const void *in, void *out) {
+    const bf16 *x = in;
+    bf16 *y = out;
+    for (int64_t p = 0; p < row->pixels; p++) {
+        for (int64_t c = 0; c < row->c; c++) {
+            float sum = 0.0f;
+            for (int i = 0; i < row->kh * row->kw; i++)
+                sum += ref_bf16_get(x[ref_bf16_place_at(row, p, i) + c]);
+            y[p * row->y_step + c] = ref_bf16_rounded(sum * row->weight);
+        }
+    }
+}
+
+static inline void ref_bf16_avg_pool_backward(const tl_pool_row *row, const void *slopes,
+                                              void *result) {
+    const bf16 *dy = slopes;
+    bf16 *dx = result;
+    for (int64_t p = 0; p < row->pixels; p++) {
+        for (int i = 0; i < row->kh * row->kw; i++) {
+            for (int64_t c = 0; c < row->c; c++)
+                ref_bf16_put(&dx[ref_bf16_place_at(row, p, i) + c], true,
+                             ref_bf16_get(dy[p * row->y_step + c]) * row->weight);
+        }
+    }
+}
+
+/* --- softmax ---------------------------------------------------------------------------------- */
+
+static inline void ref_bf16_softmax(const void *in, void *out, int64_t n) {
+    const bf16 *x = in;
+    bf16 *y = out;
+    float largest = ref_bf16_get(x[0]);
+    for (int64_t i = 1; i < n; i++)
+        largest = ref_bf16_get(x[i]) > largest ? ref_bf16_get(x[i]) : largest;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)expf(ref_bf16_get(x[i]) - largest);
+    float scale = (float)(1.0 / sum);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = ref_bf16_rounded(expf(ref_bf16_get(x[i]) - largest) * scale);
+}
+
+static inline void ref_bf16_softmax_backward(const void *out, const void *slopes, bool add_to,
+                                             void *result, int64_t n) {
+    const bf16 *y = out, *dy = slopes;
+    bf16 *dx = result;
+    double dot = 0;
+    for (int64_t i = 0; i < n; i++) dot += (double)ref_bf16_get(dy[i]) * (double)ref_bf16_get(y[i]);
+    for (int64_t i = 0; i < n; i++)
+        ref_bf16_put(&dx[i], add_to, ref_bf16_get(y[i]) * (ref_bf16_get(dy[i]) - (float)dot));
+}
+
+static const struct tl_kernels ref_bf16 = {
+    .name = "ref",
+    .element = sizeof(bf16),
+    .mr = TL_REF_MR,
+    .nr = TL_REF_NR,
+    .nr_narrow = TL_REF_NR_NARROW,
+    .group = REF_BF16_GROUP,
+    .group_rows = ref_bf16_group_rows,
+    .group_floats = ref_bf16_group_floats,
+    .gemm_begin = tl_ref_gemm_nothing,
+    .gemm_tile = ref_bf16_gemm_tile,
+    .gemm_end = tl_ref_gemm_nothing,
+    .depthwise_row = ref_bf16_depthwise_row,
+    .depthwise_grad = ref_bf16_depthwise_grad,
+    .widen = tl_ref_widen,
+    .narrow = tl_ref_narrow,
+    .act_forward = ref_bf16_act_forward,
+    .act_backward = ref_bf16_act_backward,
+    .add = ref_bf16_add,
+    .mul = ref_bf16_mul,
+    .mul_add = ref_bf16_mul_add,
+    .scale_shift = ref_bf16_scale_shift,
+    .moments = ref_bf16_moments,
+    .moments_backward = ref_bf16_moments_backward,
+    .affine3 = ref_bf16_affine3,
+    .row_sums = ref_bf16_row_sums,
+    .max_pool = ref_bf16_max_pool,
+    .max_pool_backward = ref_bf16_max_pool_backward,
+    .avg_pool = ref_bf16_avg_pool,
+    .avg_pool_backward = ref_bf16_avg_pool_backward,
+    .softmax = ref_bf16_softmax,
+    .softmax_backward = ref_bf16_softmax_backward,
+};
+
+#endif
