@@ -77,6 +77,8 @@ GOOD = {
     "tl_tensor_slice end": "2",
     "tl_tensor_permute order": "f->order",
     "tl_model_run input": "f->batch",
+    "tl_model_memory out": "&f->memory",
+    "tl_trainer_memory out": "&f->memory",
     "tl_trainer_step inputs": "f->batch",
     "tl_trainer_evaluate inputs": "f->batch",
     "tl_optimizer_update count": "4",

@@ -40,6 +40,7 @@ typedef struct fixture {
     tl_loader_options loader_space;
     tl_optimizer_options optimizer_space;
     tl_trainer_options trainer_space;
+    tl_memory memory;
     union {
         void *pointer;
         double real;

@@ -413,11 +413,8 @@ static void test_wrong_runs(void **state) {
         assert_null(output);
         tl_tensor_free(input);
     }
-    size_t inference = 0, training = 0;
-    assert_ok(tl_model_memory(model, 1, false, &inference));
-    assert_ok(tl_model_memory(model, 32, true, &training));
-    assert_true(inference > 0 && training > inference);
-    assert_fails(tl_model_memory(model, 0, true, &training), TL_INVALID_ARGUMENT, "batch is 0");
+    tl_memory memory = {.size = sizeof memory};
+    assert_fails(tl_model_memory(model, 0, &memory), TL_INVALID_ARGUMENT, "batch is 0");
     tl_model_free(model);
     tl_context_free(ctx);
 }
@@ -804,16 +801,16 @@ static void test_description(void **state) {
     assert_ok(tl_model_describe(model, &text));
     json_t *json = json_loads(text, 0, NULL);
     assert_non_null(json);
-    json_int_t height, parameters, trainable, inference, training, epochs, layer_parameters;
+    json_int_t height, parameters, trainable, inference, epochs, layer_parameters;
     const char *backbone, *type;
     json_t *classes, *layers, *preprocess, *output;
     int is_trainable;
-    assert_int_equal(json_unpack(json, "{s:s s:{s:I} s:o s:o s:I s:I s:{s:I s:I} s:o s:{s:I}}",
+    assert_int_equal(json_unpack(json, "{s:s s:{s:I} s:o s:o s:I s:I s:{s:I} s:o s:{s:I}}",
                                  "backbone", &backbone, "input", "height", &height, "classes",
                                  &classes, "preprocess", &preprocess, "parameters", &parameters,
                                  "trainable_parameters", &trainable, "memory",
-                                 "inference_bytes_batch1", &inference, "training_bytes_batch32",
-                                 &training, "layers", &layers, "training", "epochs", &epochs),
+                                 "inference_bytes_batch1", &inference, "layers", &layers,
+                                 "training", "epochs", &epochs),
                      0);
     assert_string_equal(backbone, "custom");
     assert_int_equal(height, 12);
@@ -900,7 +897,7 @@ static void test_missing_arguments(void **state) {
     tl_tensor *tensor = NULL;
     char *text = NULL;
     float p[3];
-    size_t bytes;
+    tl_memory memory = {.size = sizeof memory};
     int h = 1, w = 1, c = 1;
     const struct {
         tl_status status;
@@ -946,8 +943,8 @@ static void test_missing_arguments(void **state) {
         {tl_model_add(model, "relu", NULL, NULL, NULL, 0, 0), "add"},
         {tl_model_add(model, "relu", "x", NULL, NULL, 2, 0), "add"},
         {tl_model_add(model, "relu", "x", NULL, NULL, -1, 0), "add"},
-        {tl_model_memory(NULL, 1, false, &bytes), "memory"},
-        {tl_model_memory(model, 1, false, NULL), "memory"},
+        {tl_model_memory(NULL, 1, &memory), "memory"},
+        {tl_model_memory(model, 1, NULL), "memory"},
         {tl_model_describe(NULL, &text), "describe"},
         {tl_model_describe(model, NULL), "describe"},
     };

@@ -1,5 +1,6 @@
-/* Saves a small network with random weights, for the shell tests: tool_model FILE
- * 24x24x3, two convolutions, a classifier for the three classes of make_inputs.py. */
+/* Saves a network with random weights, for the shell tests: tool_model FILE [BACKBONE]
+ * Without a backbone's name: 24x24x3, two convolutions, a classifier for the three classes of
+ * make_inputs.py. */
 #include <stdio.h>
 
 #include <tl/tl.h>
@@ -19,13 +20,18 @@ static tl_status build(tl_model *model) {
     return tl_model_set_head(model, "gap", "", "softmax", 3, names, 11);
 }
 
+static tl_status create(tl_context *ctx, const char *backbone, tl_model **model) {
+    if (backbone) return tl_model_create(ctx, backbone, 0, 1, model);
+    tl_status status = tl_model_create_empty(ctx, 24, 24, 3, model);
+    return status == TL_OK ? build(*model) : status;
+}
+
 int main(int argc, char **argv) {
-    if (argc != 2) return 2;
+    if (argc < 2 || argc > 3) return 2;
     tl_context *ctx = NULL;
     tl_model *model = NULL;
     tl_status status = tl_context_create(NULL, &ctx);
-    if (status == TL_OK) status = tl_model_create_empty(ctx, 24, 24, 3, &model);
-    if (status == TL_OK) status = build(model);
+    if (status == TL_OK) status = create(ctx, argv[2], &model);
     if (status == TL_OK) status = tl_model_save(model, argv[1]);
     if (status != TL_OK) fprintf(stderr, "tool_model: %s\n", tl_last_error());
     tl_model_free(model);

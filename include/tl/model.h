@@ -157,8 +157,22 @@ TL_API tl_tensor *tl_model_param(tl_model *model, int index);
 
 /* Floating-point operations of one forward pass of one picture (a multiply-add counts 2). */
 TL_API double tl_model_flops(const tl_model *model);
-/* Bytes that running (or training) with `batch` will take beside the weights. */
-TL_API tl_status tl_model_memory(const tl_model *model, int batch, bool training, size_t *bytes);
+
+/* Bytes that something will take, told before any of it is asked for. */
+typedef struct tl_memory {
+    size_t size;        /* sizeof(tl_memory), set by the caller */
+    size_t parameters;  /* that are kept as they are in the file */
+    size_t packed;      /* weights in the kernels' order */
+    size_t activations; /* values between layers, and their gradients */
+    size_t gradients;   /* of parameters */
+    size_t optimizer;   /* moments */
+    size_t packing;     /* for a moment, before there are activations */
+    size_t total;       /* the most that the context will hold at once, everything that it holds now
+                           included; the caller's own inputs come on top */
+} tl_memory;
+
+/* What running batches of that size will take. Errors: INVALID_ARGUMENT, LIMIT. */
+TL_API tl_status tl_model_memory(const tl_model *model, int batch, tl_memory *out);
 
 /* Everything about the model as one JSON object: architecture, classes, preprocessing, layers
  * with shapes, parameters and trainability, memory, training summary. The caller frees the text

@@ -89,6 +89,10 @@ TL_API void tl_trainer_options_init(tl_trainer_options *options, size_t size);
  * layers and freezing. Errors: INVALID_ARGUMENT (nothing to train), SHAPE, LIMIT, NO_MEMORY. */
 TL_API tl_status tl_trainer_create(tl_model *model, const tl_trainer_options *options,
                                    tl_trainer **out);
+/* What creating the trainer and making steps with it will take, moments of the optimiser included.
+ * Errors: as tl_trainer_create(). */
+TL_API tl_status tl_trainer_memory(const tl_model *model, const tl_trainer_options *options,
+                                   tl_memory *out);
 TL_API void tl_trainer_free(tl_trainer *trainer); /* NULL is allowed */
 /* One step on inputs [N H W C] and N labels. *loss (mean) and *correct (may be NULL) are those
  * before the update. Errors: SHAPE, INVALID_ARGUMENT (a label out of range), DIVERGED (names step

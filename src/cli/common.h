@@ -31,6 +31,16 @@ int cli_with_model(const cli_args *args, const char *name,
 /* Reports the library's last error as this command's failure. */
 int cli_failed(const cli_session *session);
 
+/* --- memory.c ------------------------------------------------------------------------------- */
+
+enum { CLI_MB = 1024 * 1024 };
+/* Of this process, in bytes. */
+double cli_rss(void);
+double cli_peak_rss(void);
+/* The peak of a process whose context will hold at most `total` bytes: what this one has resident
+ * beside its context's memory comes on top. */
+double cli_predicted_rss(const cli_session *session, size_t total);
+
 /* --- progress.c ----------------------------------------------------------------------------- */
 
 /* A bar with the time left on stderr: on a terminal only, and only for work of over two seconds. */
@@ -41,7 +51,6 @@ typedef struct cli_progress {
 } cli_progress;
 
 double cli_seconds(void); /* of a monotonic clock */
-double cli_peak_rss_mb(void);
 void cli_progress_begin(cli_progress *progress, const char *label);
 void cli_progress_show(cli_progress *progress, int64_t done, int64_t total, const char *note);
 void cli_progress_clear(cli_progress *progress);

@@ -58,11 +58,9 @@ json_t *tl_model_classes_json(const tl_model *model) {
 }
 
 static json_t *describe_memory(const tl_model *model, tl_status *status) {
-    size_t inference = 0, training = 0;
-    *status = tl_model_memory(model, 1, false, &inference);
-    if (*status == TL_OK) *status = tl_model_memory(model, 32, true, &training);
-    return json_pack("{sI sI}", "inference_bytes_batch1", (json_int_t)inference,
-                     "training_bytes_batch32", (json_int_t)training);
+    tl_memory memory = {.size = sizeof memory};
+    *status = tl_model_memory(model, 1, &memory);
+    return json_pack("{sI}", "inference_bytes_batch1", (json_int_t)memory.total);
 }
 
 tl_status tl_model_describe(const tl_model *model, char **out) {

@@ -258,6 +258,24 @@ tl_status tl_model_from_onnx(tl_context *ctx, const tl_source *source, tl_model 
 enum { TL_IMAGENET_CLASSES = 1000 };
 void tl_imagenet_class_names(const char *names[TL_IMAGENET_CLASSES]);
 
+/* --- memory (memory.c) ----------------------------------------------------------------------- */
+/* A large batch goes through tl_model_run() in parts, which bounds the memory and changes no
+ * result. */
+enum { TL_RUN_BATCH = 32 };
+
+/* Adds up what a model and its plans will take, in the order in which they come. */
+typedef struct tl_forecast {
+    tl_memory memory;
+    size_t held; /* by the context, after what has been added so far */
+} tl_forecast;
+void tl_forecast_begin(const tl_model *model, tl_forecast *forecast);
+/* A block that stays. */
+void tl_forecast_hold(tl_forecast *forecast, size_t bytes);
+/* A plan that stays. Errors: as tl_plan_predict(). */
+tl_status tl_forecast_plan(tl_forecast *forecast, tl_graph *graph, const tl_plan_options *options);
+/* Copies as much as out->size allows. */
+void tl_forecast_end(const tl_forecast *forecast, tl_memory *out);
+
 /* --- JSON (describe.c)
  * ------------------------------------------------------------------------------- */
 struct json_t;

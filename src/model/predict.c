@@ -1,4 +1,4 @@
-/* Prediction, features, raw runs and what they cost. */
+/* Prediction, features and raw runs. */
 #include <string.h>
 
 #include "model/model.h"
@@ -163,9 +163,6 @@ static tl_status check_input(const tl_model *model, const tl_tensor *input) {
     return TL_OK;
 }
 
-/* A large batch goes through in parts, which bounds the memory and changes no result. */
-enum { RUN_BATCH = 32 };
-
 static tl_status run_part(tl_plan *plan, const tl_tensor *input, int64_t first, int64_t count,
                           tl_tensor **out) {
     int64_t total = tl_tensor_shape(input)[0];
@@ -188,7 +185,7 @@ tl_status tl_model_run(const tl_model *model, const tl_tensor *input, tl_tensor 
     *out = NULL;
     TL_TRY(check_input(model, input));
     tl_shape shape = tl_tensor_get_shape(input);
-    int64_t total = shape.dim[0], part = total < RUN_BATCH ? total : RUN_BATCH;
+    int64_t total = shape.dim[0], part = total < TL_RUN_BATCH ? total : TL_RUN_BATCH;
     tl_plan *plan = NULL;
     tl_tensor *result = NULL;
     TL_TRY(tl_model_borrow_plan(model, tl_graph_output(model->graph), part, &shape, &plan));
@@ -201,24 +198,5 @@ tl_status tl_model_run(const tl_model *model, const tl_tensor *input, tl_tensor 
         return status;
     }
     *out = result;
-    return TL_OK;
-}
-
-/* --- cost
- * ----------------------------------------------------------------------------------------- */
-
-tl_status tl_model_memory(const tl_model *model, int batch, bool training, size_t *bytes) {
-    TL_CHECK(model && bytes, TL_INVALID_ARGUMENT, "model or bytes is NULL");
-    *bytes = 0;
-    TL_CHECK(batch >= 1, TL_INVALID_ARGUMENT, "batch is %d, expected at least 1", batch);
-    tl_graph *graph = model->graph;
-    tl_plan_options options = {.from = 0,
-                               .to = training ? tl_graph_logits(graph) : tl_graph_output(graph),
-                               .input = graph->node[0].shape,
-                               .training = training};
-    options.input.dim[0] = batch;
-    tl_plan_memory memory;
-    TL_TRY(tl_plan_predict(graph, &options, &memory));
-    *bytes = memory.activations + memory.gradients + memory.packed;
     return TL_OK;
 }

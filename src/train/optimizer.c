@@ -9,13 +9,12 @@
  *   SGD       Keras keeps lr inside the momentum buffer, PyTorch outside.
  *   decay     Keras shrinks the weights before the step for every optimiser, as AdamW does;
  *             PyTorch adds it to the gradient except in AdamW. */
-#include <tl/train.h>
-
 #include <math.h>
 #include <string.h>
 
 #include "base/context.h"
 #include "kernels.h"
+#include "train/trainer.h"
 
 typedef enum rule { RULE_SGD, RULE_ADAM, RULE_RMSPROP } rule;
 
@@ -180,6 +179,12 @@ static bool needs_state(const tl_optimizer *o, int index) {
         return index == 0 || (index == 1 && o->centered) || (index == 2 && o->momentum > 0);
     }
     return false;
+}
+
+int tl_optimizer_moments(const tl_optimizer *o) {
+    int count = 0;
+    for (int i = 0; i < STATE_COUNT; i++) count += needs_state(o, i);
+    return count;
 }
 
 static tl_status grow_slots(tl_optimizer *o, int count) {

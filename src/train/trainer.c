@@ -68,20 +68,25 @@ static tl_shape with_batch(tl_shape shape, int64_t batch) {
     return shape;
 }
 
+static tl_plan_options frozen_options(const tl_trainer *t) {
+    return (tl_plan_options){.to = t->boundary,
+                             .input = with_batch(t->model->graph->node[0].shape, t->options.batch)};
+}
+
+static tl_plan_options trained_options(const tl_trainer *t) {
+    const tl_graph *graph = t->model->graph;
+    return (tl_plan_options){.from = t->boundary,
+                             .to = tl_graph_logits(graph),
+                             .input = with_batch(graph->node[t->boundary].shape, t->options.batch),
+                             .training = true,
+                             .batch_norm_training = t->options.batch_norm_training,
+                             .seed = t->options.seed};
+}
+
 static tl_status make_plans(tl_trainer *t) {
     tl_graph *graph = t->model->graph;
-    t->boundary = tl_graph_boundary(graph);
-    t->feature_count = tl_shape_count(&graph->node[t->boundary].shape);
-    tl_plan_options frozen = {
-        .from = 0, .to = t->boundary, .input = with_batch(graph->node[0].shape, t->options.batch)};
+    tl_plan_options frozen = frozen_options(t), trained = trained_options(t);
     if (t->boundary > 0) TL_TRY(tl_plan_create(graph, &frozen, &t->frozen));
-    tl_plan_options trained = {.from = t->boundary,
-                               .to = tl_graph_logits(graph),
-                               .input =
-                                   with_batch(graph->node[t->boundary].shape, t->options.batch),
-                               .training = true,
-                               .batch_norm_training = t->options.batch_norm_training,
-                               .seed = t->options.seed};
     return tl_plan_create(graph, &trained, &t->trained);
 }
 
@@ -110,7 +115,7 @@ static int next_changing(const tl_trainer *t, int index, bool statistics_only) {
 static int64_t count_state(const tl_trainer *t, bool statistics_only) {
     int64_t count = 0;
     for (int i = -1; (i = next_changing(t, i, statistics_only)) >= 0;)
-        count += tl_tensor_count(t->model->graph->param[i].value);
+        count += tl_shape_count(&t->model->graph->param[i].shape);
     return count;
 }
 
@@ -130,9 +135,12 @@ static void restore_state(tl_trainer *t, bool statistics_only, const float *stat
     }
 }
 
+static size_t gradient_bytes(const tl_trainer *t) {
+    return (size_t)t->options.batch * (size_t)tl_loss_units(&t->loss) * sizeof(float);
+}
+
 static tl_status allocate(tl_trainer *t) {
-    size_t units = (size_t)tl_loss_units(&t->loss);
-    t->gradient = tl_alloc_array(t->ctx, (size_t)t->options.batch * units, sizeof(float));
+    t->gradient = tl_alloc(t->ctx, gradient_bytes(t));
     TL_CHECK_MEMORY(t->gradient);
     int64_t statistics = count_state(t, true);
     if (statistics == 0) return TL_OK;
@@ -141,13 +149,19 @@ static tl_status allocate(tl_trainer *t) {
     return TL_OK;
 }
 
-static tl_status prepare(tl_trainer *t) {
+/* Everything but the large blocks. */
+static tl_status prepare(tl_trainer *t, tl_model *model, const tl_trainer_options *options) {
+    t->model = model;
+    t->ctx = model->ctx;
+    tl_trainer_options_init(&t->options, sizeof t->options);
+    size_t known = sizeof t->options;
+    if (options) memcpy(&t->options, options, options->size < known ? options->size : known);
     TL_TRY(check_options(&t->options));
     TL_TRY(choose_loss(t->model, &t->loss));
     TL_TRY(check_trainable(t->model->graph));
-    TL_TRY(tl_optimizer_create(t->ctx, &t->options.optimizer, &t->optimizer));
-    TL_TRY(make_plans(t));
-    return allocate(t);
+    t->boundary = tl_graph_boundary(model->graph);
+    t->feature_count = tl_shape_count(&model->graph->node[t->boundary].shape);
+    return tl_optimizer_create(t->ctx, &t->options.optimizer, &t->optimizer);
 }
 
 tl_status tl_trainer_create(tl_model *model, const tl_trainer_options *options, tl_trainer **out) {
@@ -156,18 +170,41 @@ tl_status tl_trainer_create(tl_model *model, const tl_trainer_options *options, 
     TL_CHECK(model, TL_INVALID_ARGUMENT, "tl_trainer_create: model is NULL");
     tl_trainer *t = tl_alloc_zero(model->ctx, sizeof *t);
     TL_CHECK_MEMORY(t);
-    t->model = model;
-    t->ctx = model->ctx;
-    tl_trainer_options_init(&t->options, sizeof t->options);
-    size_t known = sizeof t->options;
-    if (options) memcpy(&t->options, options, options->size < known ? options->size : known);
-    tl_status status = prepare(t);
+    tl_status status = prepare(t, model, options);
+    if (status == TL_OK) status = make_plans(t);
+    if (status == TL_OK) status = allocate(t);
     if (status != TL_OK) {
         tl_trainer_free(t);
         return status;
     }
     *out = t;
     return TL_OK;
+}
+
+/* In the order of tl_trainer_create() and of the first step. */
+static tl_status forecast(const tl_trainer *t, tl_memory *out) {
+    tl_graph *graph = t->model->graph;
+    tl_plan_options frozen = frozen_options(t), trained = trained_options(t);
+    tl_forecast sum;
+    tl_forecast_begin(t->model, &sum);
+    if (t->boundary > 0) TL_TRY(tl_forecast_plan(&sum, graph, &frozen));
+    TL_TRY(tl_forecast_plan(&sum, graph, &trained));
+    tl_forecast_hold(&sum, gradient_bytes(t) + (size_t)count_state(t, true) * sizeof(float));
+    sum.memory.optimizer = sum.memory.gradients * (size_t)tl_optimizer_moments(t->optimizer);
+    tl_forecast_hold(&sum, sum.memory.optimizer);
+    tl_forecast_end(&sum, out);
+    return TL_OK;
+}
+
+tl_status tl_trainer_memory(const tl_model *model, const tl_trainer_options *options,
+                            tl_memory *out) {
+    TL_CHECK(model && out, TL_INVALID_ARGUMENT, "tl_trainer_memory: model or out is NULL");
+    tl_trainer t = {0};
+    /* It only asks for sizes, but a trainer's model is there to be changed. */
+    tl_status status = prepare(&t, (tl_model *)model, options);
+    if (status == TL_OK) status = forecast(&t, out);
+    tl_optimizer_free(t.optimizer);
+    return status;
 }
 
 void tl_trainer_free(tl_trainer *t) {

@@ -32,6 +32,9 @@ int64_t tl_trainer_state_count(const tl_trainer *trainer);
 void tl_trainer_save_state(const tl_trainer *trainer, float *state);
 void tl_trainer_restore_state(tl_trainer *trainer, const float *state);
 
+/* Floats that the optimiser keeps for each weight (optimizer.c). */
+int tl_optimizer_moments(const tl_optimizer *optimizer);
+
 /* map[i] becomes the model's index of the dataset's class i (tl_dataset_class_count() of them).
  * Errors: INVALID_ARGUMENT naming a class that only one of them has. */
 tl_status tl_match_classes(const tl_model *model, const tl_dataset *dataset, int *map);
