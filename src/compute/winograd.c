@@ -39,15 +39,22 @@ typedef struct winograd_block {
 } winograd_block;
 
 /* Small images gain little from large tiles: those at the edge are mostly empty. And their weights
- * are the largest of a network, so that four times of them cost more than is saved. */
-enum { LARGE_IMAGE = 12, MIN_CHANNELS = 32 };
+ * are the largest of a network, so that four times of them cost more than is saved. In between,
+ * many channels decide for large tiles: products are then most of the work. (14 x 14 images of 256
+ * channels take as long either way, and small tiles less than half the memory.) */
+enum { LARGE_IMAGE = 16, FAIR_IMAGE = 12, MANY_CHANNELS = 512, MIN_CHANNELS = 32 };
+
+static bool image_reaches(const tl_conv *c, int side) {
+    return c->oh >= side && c->ow >= side;
+}
 
 int tl_winograd_choose(const tl_conv *c) {
     if (c->band) return 0;
-    bool fits = !c->bf16 && c->kh == 3 && c->kw == 3 && c->stride_h == 1 && c->stride_w == 1 &&
+    bool fits = c->kh == 3 && c->kw == 3 && c->stride_h == 1 && c->stride_w == 1 &&
                 c->dilation_h == 1 && c->dilation_w == 1 && c->groups == 1;
-    if (!fits || c->ic < MIN_CHANNELS || c->oc < MIN_CHANNELS || c->oh < 4 || c->ow < 4) return 0;
-    return c->oh >= LARGE_IMAGE && c->ow >= LARGE_IMAGE ? 4 : 2;
+    if (!fits || c->ic < MIN_CHANNELS || c->oc < MIN_CHANNELS || !image_reaches(c, 4)) return 0;
+    bool many = c->ic >= MANY_CHANNELS && c->oc >= MANY_CHANNELS;
+    return image_reaches(c, many ? FAIR_IMAGE : LARGE_IMAGE) ? 4 : 2;
 }
 
 static winograd_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {
