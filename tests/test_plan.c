@@ -123,6 +123,42 @@ static void test_smaller_batch(void **state) {
     tl_context_free(ctx);
 }
 
+static void test_large_batch_in_parts(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(2, NULL);
+    tl_graph *graph = residual_net(ctx, "relu");
+    tl_plan_options options = plan_options(graph, 11, false);
+    options.input.dim[1] = options.input.dim[2] = 181;
+    options.unfused = true; /* no bands, in which large values are never whole */
+    float *input = random_input(&options, 8);
+    tl_plan *plan = make_plan(graph, &options);
+    assert_non_null(plan->front);
+    int64_t part = plan->front->options.input.dim[0];
+    assert_true(part > 1 && part < 7 && 11 % part != 0);
+    tl_plan_memory predicted, planned = tl_plan_memory_of(plan);
+    assert_ok(tl_plan_predict(graph, &options, &predicted));
+    assert_int_equal(predicted.activations, planned.activations);
+    assert_true(planned.activations < 20 << 20);
+
+    memset(plan->arena, 0xff, plan->memory.activations);
+    memset(plan->front->arena, 0xff, plan->front->memory.activations);
+    graph_result all = run_plan(plan, input, 11, false), some = run_plan(plan, input, 7, false);
+    assert_same_bits(all.output, some.output, some.output_count, "a smaller batch");
+    options.input.dim[0] = 1;
+    int64_t in = tl_shape_count(&options.input), out = all.output_count / 11;
+    for (int64_t i = 0; i < 11; i++) {
+        graph_result one = run_once(graph, &options, input + i * in);
+        assert_same_bits(all.output + i * out, one.output, out, "a single sample");
+        free_result(&one);
+    }
+    free_result(&all);
+    free_result(&some);
+    tl_plan_free(plan);
+    free(input);
+    tl_graph_free(graph);
+    tl_context_free(ctx);
+}
+
 static void test_threads_change_nothing(void **state) {
     (void)state;
     for (uint64_t seed = 1; seed <= 24; seed++) {
@@ -303,6 +339,7 @@ int main(void) {
         cmocka_unit_test(test_fused_steps),
         cmocka_unit_test(test_repack),
         cmocka_unit_test(test_smaller_batch),
+        cmocka_unit_test(test_large_batch_in_parts),
         cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_plans_share_a_graph),
         cmocka_unit_test(test_from_and_to),

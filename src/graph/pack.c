@@ -292,6 +292,7 @@ static tl_status refill_own(tl_plan *plan) {
 }
 
 tl_status tl_plan_repack(tl_plan *plan) {
+    if (plan->front) TL_TRY(tl_plan_repack(plan->front));
     pthread_mutex_lock(&plan->graph->lock);
     tl_status status = refill_own(plan);
     pthread_mutex_unlock(&plan->graph->lock);

@@ -199,7 +199,7 @@ static tl_status allocate_blocks(tl_plan *plan) {
 
 /* --- the calls -------------------------------------------------------------------------------- */
 
-static tl_status create_prepared(tl_graph *graph, const tl_plan_options *options, tl_plan **out) {
+static tl_status create_whole(tl_graph *graph, const tl_plan_options *options, tl_plan **out) {
     *out = NULL;
     TL_TRY(check_options(graph, options));
     tl_plan *plan = tl_alloc_zero(graph->ctx, sizeof *plan);
@@ -218,9 +218,32 @@ static tl_status create_prepared(tl_graph *graph, const tl_plan_options *options
     return TL_OK;
 }
 
+/* As one plan, or as two where that is better. */
+static tl_status create_prepared(tl_graph *graph, const tl_plan_options *options, tl_plan **out) {
+    TL_TRY(create_whole(graph, options, out));
+    tl_plan_options front, rest;
+    if (!tl_plan_choose_parts(*out, &front, &rest)) return TL_OK;
+    tl_plan_free(*out);
+    TL_TRY(create_whole(graph, &rest, out));
+    tl_status status = create_whole(graph, &front, &(*out)->front);
+    if (status != TL_OK) {
+        tl_plan_free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+static tl_status allocate_all(tl_plan *plan) {
+    if (plan->front) {
+        TL_TRY(allocate_blocks(plan->front));
+        TL_TRY(tl_plan_allocate_gathered(plan));
+    }
+    return allocate_blocks(plan);
+}
+
 tl_status tl_plan_create(tl_graph *graph, const tl_plan_options *options, tl_plan **out) {
     TL_TRY(create_prepared(graph, options, out));
-    tl_status status = allocate_blocks(*out);
+    tl_status status = allocate_all(*out);
     if (status != TL_OK) {
         tl_plan_free(*out);
         *out = NULL;
@@ -231,7 +254,7 @@ tl_status tl_plan_create(tl_graph *graph, const tl_plan_options *options, tl_pla
 tl_status tl_plan_predict(tl_graph *graph, const tl_plan_options *options, tl_plan_memory *out) {
     tl_plan *plan;
     TL_TRY(create_prepared(graph, options, &plan));
-    *out = plan->memory;
+    *out = tl_plan_memory_of(plan);
     tl_plan_free(plan);
     return TL_OK;
 }
@@ -239,16 +262,13 @@ tl_status tl_plan_predict(tl_graph *graph, const tl_plan_options *options, tl_pl
 void tl_plan_free(tl_plan *plan) {
     if (!plan) return;
     tl_context *ctx = plan->ctx;
+    tl_plan_free(plan->front);
     tl_plan_return_packs(plan);
     void *blocks[] = {plan->value,     plan->step,    plan->buffer,   plan->gradient_offset,
                       plan->in,        plan->grad_in, plan->grad_add, plan->arena,
-                      plan->gradients, plan->held,    plan->band};
+                      plan->gradients, plan->held,    plan->band,     plan->gathered};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tl_free(ctx, blocks[i]);
     tl_free(ctx, plan);
-}
-
-tl_plan_memory tl_plan_memory_of(const tl_plan *plan) {
-    return plan->memory;
 }
 
 float *tl_plan_gradients(tl_plan *plan, int64_t *count) {

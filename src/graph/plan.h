@@ -1,6 +1,6 @@
 /* A plan's inside, shared by plan.c (what runs), fuse.c (steps), arena.c and place.c (memory),
- * again.c (what is computed twice), band.c and band_run.c (what is computed a few rows at a time),
- * pack.c (packed weights) and run.c.
+ * parts.c (batches in parts), again.c (what is computed twice), band.c and band_run.c (what is
+ * computed a few rows at a time), pack.c (packed weights) and run.c.
  *
  * Planning goes through these stages, each of which only reads what earlier ones decided:
  *
@@ -138,6 +138,9 @@ struct tl_plan {
     tl_buffer *buffer;
     tl_plan_memory memory;
 
+    tl_plan *front;  /* runs what comes before `from`, a part of the batch at a time, or NULL */
+    float *gathered; /* its outputs: this plan's input */
+
     char *arena;
     float *gradients;
     int64_t gradient_count;
@@ -190,6 +193,11 @@ static inline size_t tl_value_row(const tl_value *value) {
 }
 /* band_run.c: the forward of a band's steps. */
 void tl_band_forward(tl_plan *plan, const tl_band *band);
+/* parts.c: whether the plan should run as two, the first on parts of the batch, and which; memory
+ * for what the second is given; running the first. */
+bool tl_plan_choose_parts(const tl_plan *plan, tl_plan_options *front, tl_plan_options *rest);
+tl_status tl_plan_allocate_gathered(tl_plan *rest);
+tl_status tl_plan_run_front(tl_plan *rest, const float *input, int64_t batch, uint64_t step);
 /* arena.c: fills plan->buffer, and the buffers of values and steps, from steps. */
 tl_status tl_plan_assign_buffers(tl_plan *plan);
 /* place.c: gives every buffer its offset; *total is the size of the arena. */

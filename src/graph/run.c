@@ -94,6 +94,7 @@ static void forward_step(tl_plan *plan, const tl_step *step) {
 void tl_plan_set_poll(tl_plan *plan, tl_poll_fn poll_fn, void *user) {
     plan->poll = poll_fn;
     plan->poll_user = user;
+    if (plan->front) tl_plan_set_poll(plan->front, poll_fn, user);
 }
 
 static tl_status poll(const tl_plan *plan) {
@@ -108,6 +109,10 @@ tl_status tl_plan_forward(tl_plan *plan, const float *input, int64_t batch, uint
     TL_CHECK(!training || plan->options.training, TL_INVALID_ARGUMENT,
              "plan: it was not made for training");
     plan->input = input;
+    if (plan->front) {
+        TL_TRY(tl_plan_run_front(plan, input, batch, step));
+        plan->input = plan->gathered;
+    }
     plan->batch = batch;
     plan->step_number = step;
     plan->trained = training;
