@@ -2,6 +2,7 @@
  * static split of its range. */
 #include <pthread.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/context_struct.h"
@@ -14,9 +15,11 @@
 #define CPU_RELAX() ((void)0)
 #endif
 
-/* Workers look for the next job this often before they sleep: some tens of microseconds, the
- * distance between two layers of a network, so that a pass wakes each worker once. */
-enum { SPINS = 1000 };
+/* Threads look for the next job, or for the others to finish this one, so long before they sleep:
+ * more than the distance between two layers of a network and than what one thread's share of a
+ * layer takes longer than another's, so that a pass wakes each worker once. How long a pause takes
+ * differs tenfold between processors. */
+enum { SPIN_NANOSECONDS = 100000, SPINS_A_LOOK = 32 };
 
 typedef struct tl_worker {
     struct tl_pool *pool;
@@ -53,6 +56,36 @@ static void run_part(const struct tl_pool *pool, int part) {
     if (begin < end) pool->fn(pool->arg, begin, end);
 }
 
+typedef bool (*spin_test)(struct tl_pool *pool, unsigned seen);
+
+static int64_t nanoseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Whether what is waited for has come. */
+static bool spin_for(spin_test come, struct tl_pool *pool, unsigned seen) {
+    int64_t begin = 0;
+    do {
+        for (int i = 0; i < SPINS_A_LOOK; i++) {
+            if (come(pool, seen)) return true;
+            CPU_RELAX();
+        }
+        if (!begin) begin = nanoseconds();
+    } while (nanoseconds() - begin < SPIN_NANOSECONDS);
+    return false;
+}
+
+static bool job_has_come(struct tl_pool *pool, unsigned seen) {
+    return atomic_load(&pool->generation) != seen || atomic_load(&pool->stop);
+}
+
+static bool workers_are_done(struct tl_pool *pool, unsigned seen) {
+    (void)seen;
+    return atomic_load(&pool->pending) == 0;
+}
+
 static void finish_part(struct tl_pool *pool) {
     if (atomic_fetch_sub(&pool->pending, 1) != 1) return;
     pthread_mutex_lock(&pool->lock);
@@ -61,14 +94,9 @@ static void finish_part(struct tl_pool *pool) {
 }
 
 static void wait_for_job(struct tl_pool *pool, unsigned seen) {
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load(&pool->generation) != seen || atomic_load(&pool->stop)) return;
-        CPU_RELAX();
-    }
+    if (spin_for(job_has_come, pool, seen)) return;
     pthread_mutex_lock(&pool->lock);
-    while (atomic_load(&pool->generation) == seen && !atomic_load(&pool->stop)) {
-        pthread_cond_wait(&pool->wake, &pool->lock);
-    }
+    while (!job_has_come(pool, seen)) pthread_cond_wait(&pool->wake, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -95,10 +123,7 @@ static void start_job(struct tl_pool *pool) {
 }
 
 static void wait_for_workers(struct tl_pool *pool) {
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load(&pool->pending) == 0) return;
-        CPU_RELAX();
-    }
+    if (spin_for(workers_are_done, pool, 0)) return;
     pthread_mutex_lock(&pool->lock);
     while (atomic_load(&pool->pending) != 0) pthread_cond_wait(&pool->finished, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
