@@ -21,6 +21,7 @@ GOOD = {
     "tl_backbone_describe name": '"resnet18"',
     "tl_tensor_load_npy path": "f->npy",
     "tl_finetune options": "f->finetune_options",
+    "tl_dtype_parse name": '"f32"',
     "tl_finetune_options_set key": '"lr"',
     "tl_finetune_options_set value": '"0.5"',
     "tl_finetune_options_init options": "&f->finetune_space",
@@ -148,7 +149,7 @@ def good(function, kind, name):
     base = kind.replace("const ", "").rstrip(" *")
     if kind.endswith("*") and base.startswith("tl_") and base[3:] in OBJECTS:
         return f"f->{base[3:]}"
-    if kind.endswith("*") and base in ("int", "int64_t", "size_t", "double", "float", "int32_t"):
+    if kind.endswith("*") and base in ("int", "int64_t", "size_t", "double", "float", "int32_t", "tl_dtype"):
         return "(void *)&f->out"
     sys.exit(f"make_arguments.py: {function}: no value for {kind} {name}; add one")
 

@@ -72,8 +72,8 @@ test_required_flags_are_named() {
 
 test_wrong_values_name_flag_and_choices() {
     expect_refusal 2 "--optimizer|adagrad|sgd|adam|rmsprop" finetune --optimizer adagrad --out "$work/x"
-    expect_refusal 2 "--dtype|bf16|f32" finetune --dtype bf16 --out "$work/x"
-    expect_refusal 2 "--dtype|bf16|f32" "$tl" bench --arch resnet18 --dtype bf16
+    expect_refusal 2 "--dtype|f16|f32|bf16" finetune --dtype f16 --out "$work/x"
+    expect_refusal 2 "--dtype|f16|f32|bf16" "$tl" bench --arch resnet18 --dtype f16
     expect_refusal 2 "--mode|infer|train" "$tl" bench --arch resnet18 --mode fast
     expect_refusal 2 "--arch|lenet|resnet18" "$tl" bench --arch lenet
     expect_refusal 2 "--layout|nchw" "$tl" run --model x --input y --output z --layout chwn

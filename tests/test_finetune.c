@@ -572,7 +572,7 @@ static const struct {
     {"optimizer", "ada", "one of sgd, adam, adamw, rmsprop"},
     {"optimizer", "sgd, adam", "one of sgd"},
     {"style", "caffe", "one of keras, pytorch"},
-    {"dtype", "bf16", "option dtype is 'bf16', expected one of f32"},
+    {"dtype", "f16", "option dtype is 'f16', expected one of f32, bf16"},
     {"max_skipped", "2", "a number from 0 to 1"},
     {"head", "256,swoosh", "swoosh"},
     {"augment", "flip,rotation:400", "from 0 to 180"},

@@ -55,7 +55,7 @@ typedef struct tl_finetune_options {
     int patience;             /* epochs without better val_loss before stopping; 0 = never; 5 */
     bool restore_best;        /* end with the weights of the epoch with the best val_loss; true */
     bool batch_norm_training; /* see tl_trainer_options; default false */
-    const char *dtype;        /* "f32" */
+    const char *dtype;        /* "f32" (default) or "bf16", see tl_trainer_options */
     uint64_t seed;           /* of split, order, augmentation, dropout and new weights; default 0 */
     const char *out;         /* where to save the model; NULL = nowhere */
     const char *report;      /* where to write the HTML report; NULL = nowhere */
@@ -88,8 +88,8 @@ TL_API const char *tl_finetune_options_key(int index);
  * same model, bit for bit, at any number of threads.
  * *model and *report (either may be NULL) belong to the caller.
  * Errors: those of loading and scanning, INVALID_ARGUMENT (names the option and the choices),
- * LIMIT (too many unreadable pictures), DIVERGED, CANCELLED, IO, NO_MEMORY. Nothing is written on
- * failure. */
+ * UNSUPPORTED (a dtype that this machine does not compute in), * LIMIT (too many unreadable
+ * pictures), DIVERGED, CANCELLED, IO, NO_MEMORY. Nothing is written on failure. */
 TL_API tl_status tl_finetune(tl_context *ctx, const tl_finetune_options *options, tl_model **model,
                              tl_report **report);
 

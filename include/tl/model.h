@@ -83,6 +83,12 @@ TL_API tl_status tl_model_set_preprocess(tl_model *model, const char *preset);
 
 /* --- prediction ------------------------------------------------------------------------------ */
 
+/* The type that predictions, features, raw runs and evaluations of this model are computed in from
+ * now on: TL_F32, at first, or TL_BF16 (see tl_context_check_dtype()). What goes in and comes out
+ * is f32 in any case; weights stay f32, and saved models know nothing of it. Errors: those of
+ * tl_context_check_dtype(). */
+TL_API tl_status tl_model_set_dtype(tl_model *model, tl_dtype dtype);
+
 /* Number of classes, and a class's name (a number as text when the model has no names).
  * The name lives as long as the model; NULL when out of range. */
 TL_API int tl_model_class_count(const tl_model *model);
@@ -171,7 +177,8 @@ typedef struct tl_memory {
                            included; the caller's own inputs come on top */
 } tl_memory;
 
-/* What running batches of that size will take. Errors: INVALID_ARGUMENT, LIMIT. */
+/* What running batches of that size will take, in the dtype of tl_model_set_dtype(). Errors:
+ * INVALID_ARGUMENT, LIMIT. */
 TL_API tl_status tl_model_memory(const tl_model *model, int batch, tl_memory *out);
 
 /* Everything about the model as one JSON object: architecture, classes, preprocessing, layers

@@ -16,8 +16,8 @@ extern "C" {
 
 #define TL_MAX_RANK 6
 
-/* Element types. Computation is done in TL_F32; the others are read and written by the file
- * formats. Values are part of the ABI. */
+/* Element types. Computation is done in TL_F32 or, where asked for, TL_BF16; the others are read
+ * and written by the file formats. Values are part of the ABI. */
 typedef enum tl_dtype {
     TL_F32 = 0,
     TL_F64 = 1,
@@ -38,6 +38,15 @@ TL_API size_t tl_dtype_size(tl_dtype dtype);
 
 /* "f32", "bf16" and so on; NULL for a value that is no tl_dtype. Static storage. */
 TL_API const char *tl_dtype_name(tl_dtype dtype);
+
+/* Whether the context computes in `dtype`. TL_F32 it always does. For TL_BF16 (the upper half of a
+ * float: activations and their gradients between layers take half the memory, while weights, sums
+ * and statistics stay f32) the processor must have instructions. Errors: UNSUPPORTED (names those
+ * that are missing, and the instruction set that was chosen), INVALID_ARGUMENT (another type). */
+TL_API tl_status tl_context_check_dtype(const tl_context *ctx, tl_dtype dtype);
+/* A type to compute in by its name, "f32" or "bf16". Errors: INVALID_ARGUMENT (names the choices).
+ */
+TL_API tl_status tl_dtype_parse(const char *name, tl_dtype *dtype);
 
 /* Allocates a zeroed tensor of `rank` (0..TL_MAX_RANK) dimensions, each 0 or larger.
  * The data is aligned to 64 bytes. Free it with tl_tensor_free().

@@ -81,12 +81,16 @@ typedef struct tl_trainer_options {
                                  false: they keep the pretrained ones */
     double clip_norm;         /* rescale gradients to this global L2 norm; 0 = off */
     uint64_t seed;            /* of dropout */
+    tl_dtype dtype;           /* of activations and their gradients: TL_F32, the default, or TL_BF16
+                                 (see tl_context_check_dtype()). Weights, their gradients, the
+                                 optimiser's state and statistics are f32 in any case */
 } tl_trainer_options;
 
 TL_API void tl_trainer_options_init(tl_trainer_options *options, size_t size);
 /* Prepares to train the model's thawed layers with softmax cross-entropy, or binary cross-entropy
  * when the model ends in a single sigmoid unit. The model must outlive the trainer and keep its
- * layers and freezing. Errors: INVALID_ARGUMENT (nothing to train), SHAPE, LIMIT, NO_MEMORY. */
+ * layers and freezing. Errors: INVALID_ARGUMENT (nothing to train), UNSUPPORTED (dtype), SHAPE,
+ * LIMIT, NO_MEMORY. */
 TL_API tl_status tl_trainer_create(tl_model *model, const tl_trainer_options *options,
                                    tl_trainer **out);
 /* What creating the trainer and making steps with it will take, moments of the optimiser included.

@@ -12,8 +12,7 @@ static const cli_flag flags[] = {
      .help = "forward, or a whole training step of all layers", .preset = "infer"},
     {"--batch", CLI_COUNT, .value = "N", .help = "pictures a run", .preset = "1"},
     CLI_FLAG_THREADS,
-    {"--dtype", CLI_TEXT, .value = "f32", .choices = true, .help = "type of the computation",
-     .preset = "f32"},
+    CLI_FLAG_DTYPE,
     {"--iters", CLI_COUNT, .value = "N", .help = "timed runs, after one to warm up",
      .preset = "10"},
     {"--isa", CLI_TEXT, .value = "NAME", .help = "highest instruction set to use"},
@@ -77,6 +76,7 @@ static tl_status prepare_training(job *work) {
     /* Random weights and one batch over and over: a step that hardly moves cannot diverge. */
     options.optimizer.lr = 1e-6;
     options.batch_norm_training = true;
+    options.dtype = work->session.dtype;
     tl_memory memory = {.size = sizeof memory};
     tl_status status = tl_model_freeze(work->model, "", false);
     if (status == TL_OK) status = tl_trainer_memory(work->model, &options, &memory);
@@ -96,6 +96,8 @@ static tl_status prepare(job *work) {
     const cli_args *args = work->session.args;
     tl_context *ctx = work->session.ctx;
     tl_status status = tl_model_create(ctx, cli_text(args, "--arch"), 0, 1, &work->model);
+    if (status != TL_OK) return status;
+    status = tl_model_set_dtype(work->model, work->session.dtype);
     if (status != TL_OK) return status;
     int height, width, channels;
     tl_model_input_size(work->model, &height, &width, &channels);
@@ -151,18 +153,19 @@ static int show(const job *work) {
     const char *arch = cli_text(args, "--arch"), *mode = cli_text(args, "--mode");
     int threads = tl_context_threads(work->session.ctx);
     const char *isa = tl_context_isa(work->session.ctx);
+    const char *dtype = tl_dtype_name(work->session.dtype);
     if (cli_given(args, "--json"))
         return cli_print_json(
             args, json_pack("{s:s, s:s, s:I, s:i, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f}", "arch",
                             arch, "mode", mode, "batch", (json_int_t)work->batch, "threads",
-                            threads, "dtype", cli_text(args, "--dtype"), "isa", isa, "iters",
+                            threads, "dtype", dtype, "isa", isa, "iters",
                             (json_int_t)work->iterations, "ms_per_image_min", least * 1e3,
                             "ms_per_image_median", median * 1e3, "gflops", gflops, "peak_rss_mb",
                             cli_peak_rss() / CLI_MB, "predicted_rss_mb", work->predicted / CLI_MB));
     printf("%s %s batch %lld threads %d %s %s: min %.3f ms, median %.3f ms an image, "
            "%.1f GFLOP/s, peak memory %.0f MB (%.0f predicted)\n",
-           arch, mode, (long long)work->batch, threads, cli_text(args, "--dtype"), isa, least * 1e3,
-           median * 1e3, gflops, cli_peak_rss() / CLI_MB, work->predicted / CLI_MB);
+           arch, mode, (long long)work->batch, threads, dtype, isa, least * 1e3, median * 1e3,
+           gflops, cli_peak_rss() / CLI_MB, work->predicted / CLI_MB);
     return CLI_OK;
 }
 

@@ -14,18 +14,19 @@ enum { CLI_KEPT_WARNINGS = 10 };
 typedef struct cli_session {
     const cli_args *args;
     tl_context *ctx;
+    tl_dtype dtype; /* of --dtype, or f32 where the machine does not have that */
     char *warnings[CLI_KEPT_WARNINGS];
     int warning_count; /* all of them, also those not kept */
 } cli_session;
 
-/* Creates the context with --threads and --isa where the command has them. Returns an exit status.
- */
+/* Creates the context with --threads and --isa where the command has them, and settles --dtype:
+ * with a line on stderr when it cannot be as asked. Returns an exit status. */
 int cli_session_open(cli_session *session, const cli_args *args);
 /* Frees the context; when the job went well, shows the warnings on stderr first. Returns `status`.
  */
 int cli_session_close(cli_session *session, int status);
-/* Opens a session, loads the model `name`, sets --preprocess where the command has it, lets `work`
- * use the model and closes the session. */
+/* Opens a session, loads the model `name`, sets --preprocess and --dtype where the command has
+ * them, lets `work` use the model and closes the session. */
 int cli_with_model(const cli_args *args, const char *name,
                    int (*work)(const cli_session *session, tl_model *model));
 /* Reports the library's last error as this command's failure. */
@@ -76,6 +77,11 @@ extern const cli_command cli_finetune, cli_eval, cli_predict, cli_features, cli_
     { "--json", CLI_SWITCH, .help = "print JSON on standard output" }
 #define CLI_FLAG_THREADS                                                                           \
     { "--threads", CLI_COUNT, .value = "T", .help = "compute threads (default: one per core)" }
+#define CLI_FLAG_DTYPE                                                                             \
+    {                                                                                              \
+        "--dtype", CLI_TEXT, .value = "f32|bf16", .choices = true,                                 \
+                             .help = "type of the computation", .preset = "f32"                    \
+    }
 #define CLI_FLAG_MODEL(what)                                                                       \
     { "--model", CLI_TEXT, .required = true, .value = what, .help = "the network" }
 #define CLI_FLAG_PREPROCESS                                                                        \

@@ -7,17 +7,21 @@ static const cli_flag flags[] = {
     {"--data", CLI_TEXT, true, "DIR", .help = "folder with one subfolder of pictures per class"},
     {"--batch", CLI_COUNT, .value = "N", .help = "pictures at a time", .preset = "32"},
     CLI_FLAG_PREPROCESS,
+    CLI_FLAG_DTYPE,
     CLI_FLAG_THREADS,
     CLI_FLAG_JSON,
     {0},
 };
 
-static int show(const cli_args *args, const tl_model *model, const tl_dataset *dataset,
+static int show(const cli_session *session, const tl_model *model, const tl_dataset *dataset,
                 const tl_evaluation *evaluation) {
+    const cli_args *args = session->args;
+    const char *dtype = tl_dtype_name(session->dtype);
     int64_t skipped = tl_dataset_skipped_count(dataset);
     if (cli_given(args, "--json")) {
         json_t *object = cli_evaluation_json(model, evaluation);
         if (object) json_object_set_new(object, "skipped", json_integer(skipped));
+        if (object) json_object_set_new(object, "dtype", json_string(dtype));
         return cli_print_json(args, object);
     }
     cli_print_evaluation(model, evaluation);
@@ -34,7 +38,7 @@ static int evaluate(const cli_session *session, tl_model *model) {
     tl_status status = tl_dataset_open(session->ctx, cli_text(args, "--data"), &dataset);
     if (status == TL_OK)
         status = tl_evaluate(model, dataset, (int)cli_whole(args, "--batch"), &evaluation);
-    int result = status == TL_OK ? show(args, model, dataset, evaluation) : cli_failed(session);
+    int result = status == TL_OK ? show(session, model, dataset, evaluation) : cli_failed(session);
     tl_evaluation_free(evaluation);
     tl_dataset_free(dataset);
     return result;

@@ -6,6 +6,7 @@ static const cli_flag flags[] = {
     CLI_FLAG_MODEL("FILE|NAME"),
     {"--out", CLI_TEXT, true, "X.npy", .help = "file for the matrix, one row a picture"},
     CLI_FLAG_PREPROCESS,
+    CLI_FLAG_DTYPE,
     CLI_FLAG_THREADS,
     CLI_FLAG_JSON,
     {0},

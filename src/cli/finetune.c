@@ -45,8 +45,7 @@ static const cli_flag flags[] = {
     {"--image-size", CLI_COUNT, .value = "PIXELS", .help = "input side other than the backbone's"},
     {"--max-skipped", CLI_REAL, .value = "SHARE", .help = "most unreadable pictures accepted",
      .preset = "0.5"},
-    {"--dtype", CLI_TEXT, .value = "f32", .choices = true, .help = "type of the computation",
-     .preset = "f32"},
+    CLI_FLAG_DTYPE,
     {"--seed", CLI_TEXT, .value = "S", .help = "of split, order, weights, dropout", .preset = "0"},
     CLI_FLAG_THREADS,
     CLI_FLAG_JSON,
@@ -133,12 +132,14 @@ static int refused(const cli_args *args, const char *flag) {
 }
 
 /* Hands every given flag to the option of its name. Returns an exit status. */
-static int set_options(const cli_args *args, tl_finetune_options *options) {
+static int set_options(const cli_session *session, tl_finetune_options *options) {
+    const cli_args *args = session->args;
     for (int i = 0; flags[i].name; i++) {
         const char *value = args->values[i];
         if (!value || strcmp(flags[i].name, "--threads") == 0 ||
             strcmp(flags[i].name, "--json") == 0)
             continue;
+        if (strcmp(flags[i].name, "--dtype") == 0) value = tl_dtype_name(session->dtype);
         char key[64];
         snprintf(key, sizeof key, "%s", flags[i].name + 2);
         for (char *at = key; *at; at++)
@@ -202,7 +203,7 @@ static int run(const cli_args *args) {
     if (tl_finetune_options_create(session.ctx, &options) != TL_OK) {
         result = cli_failed(&session);
     } else {
-        result = set_options(args, options);
+        result = set_options(&session, options);
     }
     if (result == CLI_OK) {
         tl_finetune_options_set_progress(options, on_progress, &watch);

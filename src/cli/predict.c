@@ -7,6 +7,7 @@ static const cli_flag flags[] = {
     CLI_FLAG_MODEL("FILE|NAME"),
     {"--top", CLI_COUNT, .value = "K", .help = "most probable classes to show", .preset = "5"},
     CLI_FLAG_PREPROCESS,
+    CLI_FLAG_DTYPE,
     CLI_FLAG_THREADS,
     CLI_FLAG_JSON,
     {0},

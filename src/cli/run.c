@@ -9,6 +9,7 @@ static const cli_flag flags[] = {
     {"--output", CLI_TEXT, true, "Y.npy", .help = "file for the last layer's values"},
     {"--layout", CLI_TEXT, .value = "nchw|nhwc", .choices = true,
      .help = "dimension order of both files", .preset = "nhwc"},
+    CLI_FLAG_DTYPE,
     CLI_FLAG_THREADS,
     CLI_FLAG_JSON,
     {0},

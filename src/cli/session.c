@@ -12,6 +12,16 @@ static void keep_warning(void *user, tl_log_level level, const char *message) {
     session->warning_count++;
 }
 
+/* A machine without bf16 computes the same in f32, more slowly. */
+static void settle_dtype(cli_session *session) {
+    const char *name = cli_text(session->args, "--dtype");
+    if (!name || tl_dtype_parse(name, &session->dtype) != TL_OK) return; /* the flag has choices */
+    if (tl_context_check_dtype(session->ctx, session->dtype) == TL_OK) return;
+    fprintf(stderr, "tl %s: --%s; computing in f32\n", session->args->command->name,
+            tl_last_error());
+    session->dtype = TL_F32;
+}
+
 int cli_session_open(cli_session *session, const cli_args *args) {
     *session = (cli_session){.args = args};
     tl_context_options options;
@@ -21,7 +31,10 @@ int cli_session_open(cli_session *session, const cli_args *args) {
     options.log = keep_warning;
     options.log_user = session;
     tl_status status = tl_context_create(&options, &session->ctx);
-    if (status == TL_OK) return CLI_OK;
+    if (status == TL_OK) {
+        settle_dtype(session);
+        return CLI_OK;
+    }
     const char *text = tl_last_error();
     if (status == TL_NO_MEMORY) return cli_fail(args, "%s", text);
     /* The library's "threads is ..." is our "--threads is ...". */
@@ -63,6 +76,7 @@ int cli_with_model(const cli_args *args, const char *name,
     tl_status status = tl_model_load(session.ctx, name, &model);
     const char *preprocess = cli_text(args, "--preprocess");
     if (status == TL_OK && preprocess) status = tl_model_set_preprocess(model, preprocess);
+    if (status == TL_OK) status = tl_model_set_dtype(model, session.dtype);
     result = status == TL_OK ? work(&session, model) : cli_failed(&session);
     tl_model_free(model);
     return cli_session_close(&session, result);

@@ -22,6 +22,10 @@ static tl_gather forward_gather(const tl_context *ctx, const tl_conv *c, const t
     return g;
 }
 
+bool tl_conv_writes_f32(const tl_conv *conv) {
+    return !tl_conv_is_depthwise(conv);
+}
+
 bool tl_conv_cuts(const tl_conv *conv) {
     return tl_conv_is_depthwise(conv) || !tl_winograd_choose(conv);
 }

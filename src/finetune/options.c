@@ -82,7 +82,7 @@ static const option table[] = {
     WHOLE(patience, 0, 1000000),
     FLAG(restore_best),
     FLAG(batch_norm_training),
-    TEXT(dtype, 0, "f32"),
+    TEXT(dtype, 0, "f32, bf16"),
     SEED(seed),
     TEXT(out, PLACE, NULL),
     TEXT(report, PLACE, NULL),

@@ -20,9 +20,17 @@ static tl_status check_place(tl_context *ctx, const char *option, const char *pa
     return TL_OK;
 }
 
+static tl_status check_dtype(const tl_run *run) {
+    tl_dtype dtype;
+    TL_TRY(tl_dtype_parse(run->options.dtype, &dtype));
+    tl_status status = tl_context_check_dtype(run->ctx, dtype);
+    return status == TL_OK ? TL_OK : tl_fail_in(status, "option dtype");
+}
+
 static tl_status check(tl_run *run) {
     const tl_finetune_options *o = &run->options;
     TL_TRY(tl_finetune_options_check(run->ctx, o));
+    TL_TRY(check_dtype(run));
     TL_TRY(check_place(run->ctx, "out", o->out));
     return check_place(run->ctx, "report", o->report);
 }
@@ -196,6 +204,7 @@ static tl_status open_trainer(tl_run *run) {
     options.batch = o->batch;
     options.batch_norm_training = o->batch_norm_training;
     options.seed = o->seed;
+    TL_TRY(tl_dtype_parse(o->dtype, &options.dtype));
     TL_TRY(tl_trainer_create(run->model, &options, &run->trainer));
     tl_trainer_set_poll(run->trainer, tl_watch_poll, &run->watch);
     return TL_OK;

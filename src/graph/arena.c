@@ -52,6 +52,17 @@ static tl_status add_buffer(tl_plan *plan, size_t size, int first, int last, int
     return TL_OK;
 }
 
+/* For one moment; TL_NO_BUFFER when there is no need of any. */
+static tl_status add_scratch(tl_plan *plan, size_t size, int moment, int *index) {
+    *index = TL_NO_BUFFER;
+    return size ? add_buffer(plan, size, moment, moment, index) : TL_OK;
+}
+
+static tl_status add_copies(tl_plan *plan, int s, tl_pass pass, int moment) {
+    size_t size = tl_plan_copy_bytes(plan, s, pass);
+    return add_scratch(plan, size, moment, &plan->step[s].copies[pass]);
+}
+
 static int occurrences(const tl_node *node, int input) {
     int count = 0;
     for (int i = 0; i < node->input_count; i++) count += node->input[i] == input;
@@ -107,9 +118,8 @@ static tl_status assign_again(tl_plan *plan, int s) {
     tl_value *out = &plan->value[step->out];
     if (!out->dropped) return TL_OK;
     int first = out->again_first;
-    if (step->memory.work_forward) {
-        TL_TRY(add_buffer(plan, step->memory.work_forward, first, first, &step->work_again));
-    }
+    TL_TRY(add_scratch(plan, step->memory.work_forward, first, &step->work_again));
+    TL_TRY(add_copies(plan, s, TL_PASS_AGAIN, first));
     if (!again_in_place(plan, step, out)) {
         return add_buffer(plan, out->bytes, first, out->again_last, &out->again);
     }
@@ -176,20 +186,17 @@ static tl_status assign_state(tl_plan *plan, int s) {
     tl_step *step = &plan->step[s];
     const tl_op_memory *memory = &step->memory;
     int back = tl_backward_moment(plan, s);
-    step->saved = step->work_forward = step->work_backward = TL_NO_BUFFER;
-    step->work_again = step->packed = TL_NO_BUFFER;
-    if (step->packs && memory->packed) {
-        TL_TRY(add_buffer(plan, memory->packed, s, s, &step->packed));
-    }
-    if (memory->work_forward && !step->alias && step->band < 0) {
-        TL_TRY(add_buffer(plan, memory->work_forward, s, s, &step->work_forward));
-    }
+    step->saved = step->work_again = TL_NO_BUFFER;
+    bool runs = !step->alias;
+    TL_TRY(add_scratch(plan, step->packs ? memory->packed : 0, s, &step->packed));
+    TL_TRY(add_scratch(plan, runs && step->band < 0 ? memory->work_forward : 0, s,
+                       &step->work_forward));
+    TL_TRY(
+        add_scratch(plan, step->backward ? memory->work_backward : 0, back, &step->work_backward));
+    if (runs) TL_TRY(add_copies(plan, s, TL_PASS_FORWARD, s));
     if (!step->backward) return TL_OK;
-    if (memory->saved) TL_TRY(add_buffer(plan, memory->saved, s, back, &step->saved));
-    if (memory->work_backward) {
-        TL_TRY(add_buffer(plan, memory->work_backward, back, back, &step->work_backward));
-    }
-    return TL_OK;
+    TL_TRY(add_copies(plan, s, TL_PASS_BACKWARD, back));
+    return memory->saved ? add_buffer(plan, memory->saved, s, back, &step->saved) : TL_OK;
 }
 
 static tl_status assign_lanes(tl_plan *plan) {

@@ -44,7 +44,7 @@ static void want_inputs(const tl_plan *plan, const tl_band *band, const tl_step 
     const tl_node *node = &plan->graph->node[step->node];
     tl_view in[TL_BAND_INPUTS];
     float *param[TL_MAX_PARAMS];
-    tl_op_call whole = tl_plan_call_into(plan, step->node, 1, in, param);
+    tl_op_call whole = tl_step_call_into(plan, step, 1, in, param);
     tl_rows rows;
     node->op->rows(&whole, out, &rows);
     for (int i = 0; i < node->input_count; i++) {
@@ -83,7 +83,7 @@ static size_t step_work(const tl_plan *plan, const tl_step *step, tl_rows out) {
     if (!node->op->memory) return 0;
     tl_view in[TL_BAND_INPUTS];
     float *param[TL_MAX_PARAMS];
-    tl_op_call call = tl_plan_call_into(plan, step->node, 1, in, param);
+    tl_op_call call = tl_step_call_into(plan, step, 1, in, param);
     tl_rows rows;
     node->op->rows(&call, out, &rows);
     tl_op_band band = {out, in[0].shape.dim[1]};
@@ -164,9 +164,10 @@ static bool can_join(const tl_plan *plan, const tl_step *step) {
     const tl_node *node = &plan->graph->node[step->node];
     if (step->backward || step->live || step->packs || step->alias || !node->op->rows) return false;
     if (node->input_count > TL_BAND_INPUTS) return false;
+    if (tl_plan_copy_bytes(plan, (int)(step - plan->step), TL_PASS_FORWARD) > 0) return false;
     tl_view in[TL_BAND_INPUTS];
     float *param[TL_MAX_PARAMS];
-    tl_op_call whole = tl_plan_call_into(plan, step->node, 1, in, param);
+    tl_op_call whole = tl_step_call_into(plan, step, 1, in, param);
     for (int i = 0; i < node->input_count; i++)
         if (in[i].shape.rank != 4) return false;
     tl_rows rows;

@@ -16,7 +16,7 @@ typedef struct band_walk {
 /* Where a row of a value is. */
 static void *row_data(const band_walk *w, int index, int64_t row) {
     const tl_value *value = &w->plan->value[index];
-    char *data = (char *)tl_plan_value(w->plan, index);
+    char *data = tl_plan_value_data(w->plan, index);
     row += w->sample * value->shape.dim[1];
     if (value->banded) {
         data = w->lane + w->plan->step[value->step].lane_value;
@@ -32,7 +32,7 @@ static void run_step(const band_walk *w, int s) {
     tl_rows out = w->fresh[s - w->band->first], from;
     tl_view in[TL_BAND_INPUTS];
     float *param[TL_MAX_PARAMS];
-    tl_op_call call = tl_plan_call_into(plan, step->node, 1, in, param);
+    tl_op_call call = tl_step_call_into(plan, step, 1, in, param);
     node->op->rows(&call, out, &from);
     tl_op_band band = {out, in[0].shape.dim[1]};
     for (int i = 0; i < node->input_count; i++) {

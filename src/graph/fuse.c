@@ -62,8 +62,8 @@ static tl_step make_step(tl_plan *plan, int index) {
                     .backward = plan->value[index].gradient,
                     .live = is_live(plan, index),
                     .packs = plan->options.training && tl_node_trainable(plan->graph, index)};
-    bool unchanged = op->flags & TL_OP_VIEW && !(op->flags & TL_OP_RANDOM && step.live);
-    step.alias = unchanged && !plan->options.unshared;
+    step.view = op->flags & TL_OP_VIEW && !(op->flags & TL_OP_RANDOM && step.live);
+    step.alias = step.view && !plan->options.unshared;
     if (!(op->flags & TL_OP_EPILOGUE) || step.backward) return step;
     if (!plan->options.unfused) fuse(plan, &step);
     /* An epilogue has the bias from the pack: the parameter itself need not be in memory. */

@@ -125,8 +125,11 @@ typedef struct tl_plan_options {
     bool batch_norm_training; /* trainable batch norms use batch statistics */
     bool input_gradient;      /* backward also gives the gradient of `from`'s value */
     uint64_t seed;
-    bool unfused;  /* every node runs by itself */
-    bool unshared; /* no two values share memory: slow and large, to check that sharing is sound */
+    tl_dtype dtype; /* TL_F32, or TL_BF16: values between nodes are bf16, as far as operators can
+                       do with that; what goes in and comes out is f32 in any case, and so are
+                       parameters, their gradients and statistics */
+    bool unfused;   /* every node runs by itself */
+    bool unshared;  /* no two values share memory: slow and large, to check that sharing is sound */
 } tl_plan_options;
 
 typedef struct tl_plan_memory {
@@ -139,8 +142,9 @@ typedef struct tl_plan_memory {
 } tl_plan_memory;
 
 /* Shape inference, memory plan and allocation. The graph must outlive the plan and keep its nodes
- * and which of them are trained. Errors: INVALID_ARGUMENT (from, to), SHAPE (names the node),
- * LIMIT (sizes overflow or exceed the context's limit, before allocating), NO_MEMORY. */
+ * and which of them are trained. Errors: INVALID_ARGUMENT (from, to, dtype), SHAPE (names the
+ * node), UNSUPPORTED (a dtype that this machine does not compute in), LIMIT (sizes overflow or
+ * exceed the context's limit, before allocating), NO_MEMORY. */
 tl_status tl_plan_create(tl_graph *graph, const tl_plan_options *options, tl_plan **out);
 /* What tl_plan_create() would allocate, without doing so. */
 tl_status tl_plan_predict(tl_graph *graph, const tl_plan_options *options, tl_plan_memory *out);

@@ -64,7 +64,8 @@ static tl_pack *find_pack(const tl_plan *plan, const tl_step *step) {
     tl_shape in = pack_shape(plan, step);
     for (tl_pack *pack = plan->graph->packs; pack; pack = pack->next) {
         if (pack->node == step->node && pack->affine == step->affine &&
-            !pack->bias == !step->fused && tl_shape_equal(&pack->in, &in)) {
+            pack->dtype == step->dtype && !pack->bias == !step->fused &&
+            tl_shape_equal(&pack->in, &in)) {
             return pack;
         }
     }
@@ -155,8 +156,12 @@ static tl_status fold(tl_plan *plan, const tl_step *step, const float *own, char
         const tl_node *node = &plan->graph->node[step->affine];
         float *values[TL_MAX_PARAMS];
         TL_TRY(gather_params(plan, node, scratch, values));
-        tl_op_call call = tl_plan_call(plan, step->affine, plan->options.input.dim[0]);
-        call.param = values;
+        const tl_shape shape = plan->value[step->affine].shape;
+        tl_op_call call = {.ctx = plan->ctx,
+                           .attr = node->attr,
+                           .out = {.shape = shape},
+                           .param_count = node->param_count,
+                           .param = values};
         node->op->affine(&call, scale, bias);
     }
     for (size_t c = 0; own && c < bytes / sizeof *bias; c++) {
@@ -173,7 +178,7 @@ static tl_status fill_pack(tl_plan *plan, const tl_step *step, char *scratch) {
     const float *own = node->param_count > 1 ? values[1] : NULL;
     if (step->fused) TL_TRY(fold(plan, step, own, &scratch, scale, step->pack->bias));
     if (!step->memory.packed) return TL_OK;
-    tl_op_call call = tl_plan_call(plan, step->node, plan->options.input.dim[0]);
+    tl_op_call call = tl_step_call(plan, step, plan->options.input.dim[0]);
     call.param = values;
     node->op->pack(&call, scale, step->pack->weights);
     return TL_OK;
@@ -210,6 +215,7 @@ static tl_status make_pack(tl_plan *plan, tl_step *step, tl_pack_block *block, c
                       .listed = !step->own_pack,
                       .node = step->node,
                       .affine = step->affine,
+                      .dtype = step->dtype,
                       .in = pack_shape(plan, step)};
     if (step->fused) pack->bias = take(&room, channel_bytes(plan, step));
     pack->weights = (float *)room;

@@ -27,6 +27,7 @@ static tl_status check_options(const tl_graph *graph, const tl_plan_options *opt
     TL_CHECK(!options->input_gradient || (options->training && options->from < options->to),
              TL_INVALID_ARGUMENT,
              "plan: the gradient of an input needs a plan for training with a node to pass");
+    TL_TRY(tl_context_check_dtype(graph->ctx, options->dtype));
     return check_input(&graph->node[options->from], &options->input);
 }
 
@@ -68,10 +69,6 @@ static tl_status check_params(const tl_graph *graph, const tl_node *node,
     return TL_OK;
 }
 
-static size_t value_bytes(const tl_shape *shape) {
-    return (size_t)tl_shape_count(shape) * sizeof(float);
-}
-
 static tl_status infer_value(tl_plan *plan, int index, tl_shape *in) {
     const tl_node *node = &plan->graph->node[index];
     tl_value *value = &plan->value[index];
@@ -87,7 +84,6 @@ static tl_status infer_value(tl_plan *plan, int index, tl_shape *in) {
     TL_TRY(tl_node_infer(node, in, &shapes));
     TL_TRY(check_params(plan->graph, node, &shapes));
     value->shape = shapes.out;
-    value->bytes = value_bytes(&value->shape);
     value->gradient = gradient;
     return TL_OK;
 }
@@ -95,7 +91,6 @@ static tl_status infer_value(tl_plan *plan, int index, tl_shape *in) {
 static tl_status infer_values(tl_plan *plan) {
     tl_value *from = &plan->value[plan->options.from];
     from->shape = plan->options.input;
-    from->bytes = value_bytes(&from->shape);
     from->gradient = plan->options.input_gradient;
     tl_shape *in = tl_alloc_array(plan->ctx, (size_t)plan->most_inputs, sizeof *in);
     TL_CHECK_MEMORY(in);
@@ -113,7 +108,7 @@ static void ask_memory(tl_plan *plan, tl_step *step) {
     const tl_node *node = &plan->graph->node[step->node];
     step->memory = (tl_op_memory){0};
     if (!node->op->memory) return;
-    tl_op_call call = tl_plan_call(plan, step->node, plan->options.input.dim[0]);
+    tl_op_call call = tl_step_call(plan, step, plan->options.input.dim[0]);
     call.training = step->live;
     call.backward_follows = step->backward;
     node->op->memory(&call, &step->memory);
@@ -138,9 +133,9 @@ static tl_status allocate_tables(tl_plan *plan) {
     plan->value = tl_alloc_zero(ctx, nodes * sizeof *plan->value);
     plan->step = tl_alloc_zero(ctx, nodes * sizeof *plan->step);
     plan->band = tl_alloc_array(ctx, nodes, sizeof *plan->band);
-    /* A value, its gradient and itself again; saved state, packed weights, three kinds of scratch.
-     */
-    plan->buffer = tl_alloc_array(ctx, 8 * nodes, sizeof *plan->buffer);
+    /* A value, its gradient and itself again; saved state, packed weights, three kinds of scratch
+     * and of copies. */
+    plan->buffer = tl_alloc_array(ctx, 11 * nodes, sizeof *plan->buffer);
     plan->held = tl_alloc_zero(ctx, (size_t)plan->graph->param_count * sizeof *plan->held);
     plan->gradient_offset =
         tl_alloc_array(ctx, (size_t)plan->graph->param_count, sizeof *plan->gradient_offset);
@@ -151,10 +146,11 @@ static tl_status allocate_tables(tl_plan *plan) {
 
 static tl_status allocate_call(tl_plan *plan) {
     size_t inputs = (size_t)plan->most_inputs;
+    plan->operand = tl_alloc_array(plan->ctx, 2 * inputs + 2, sizeof *plan->operand);
     plan->in = tl_alloc_array(plan->ctx, inputs, sizeof *plan->in);
     plan->grad_in = tl_alloc_array(plan->ctx, inputs, sizeof *plan->grad_in);
     plan->grad_add = tl_alloc_array(plan->ctx, inputs, sizeof *plan->grad_add);
-    return plan->in && plan->grad_in && plan->grad_add ? TL_OK : TL_NO_MEMORY;
+    return plan->operand && plan->in && plan->grad_in && plan->grad_add ? TL_OK : TL_NO_MEMORY;
 }
 
 /* Everything but the large blocks. */
@@ -164,6 +160,7 @@ static tl_status prepare(tl_plan *plan) {
     TL_TRY(allocate_call(plan));
     TL_TRY(infer_values(plan));
     tl_plan_build_steps(plan);
+    tl_plan_choose_dtypes(plan);
     for (int s = 0; s < plan->step_count; s++) ask_memory(plan, &plan->step[s]);
     tl_plan_measure_packs(plan);
     lay_out_gradients(plan);
@@ -266,7 +263,8 @@ void tl_plan_free(tl_plan *plan) {
     tl_plan_return_packs(plan);
     void *blocks[] = {plan->value,     plan->step,    plan->buffer,   plan->gradient_offset,
                       plan->in,        plan->grad_in, plan->grad_add, plan->arena,
-                      plan->gradients, plan->held,    plan->band,     plan->gathered};
+                      plan->gradients, plan->held,    plan->band,     plan->gathered,
+                      plan->operand};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tl_free(ctx, blocks[i]);
     tl_free(ctx, plan);
 }

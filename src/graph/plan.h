@@ -1,6 +1,7 @@
 /* A plan's inside, shared by plan.c (what runs), fuse.c (steps), arena.c and place.c (memory),
  * parts.c (batches in parts), again.c (what is computed twice), band.c and band_run.c (what is
- * computed a few rows at a time), pack.c (packed weights) and run.c.
+ * computed a few rows at a time), dtype.c and operand.c (element types), pack.c (packed
+ * weights) and run.c.
  *
  * Planning goes through these stages, each of which only reads what earlier ones decided:
  *
@@ -49,7 +50,8 @@ typedef struct tl_pack {
     int users;                   /* plans */
     bool listed;                 /* in graph->packs: new plans may use it */
     int node, affine;            /* as in tl_step */
-    tl_shape in;                 /* of the node's input, for a batch of 1 */
+    tl_dtype dtype;
+    tl_shape in; /* of the node's input, for a batch of 1 */
     float *weights;
     float *bias; /* NULL when the step is not fused */
 } tl_pack;
@@ -63,12 +65,13 @@ enum { TL_NO_BUFFER = -1, TL_CALLER_BUFFER = -2 };
 typedef struct tl_value {
     tl_shape shape; /* for the planned batch */
     size_t bytes;
-    bool used;     /* `to` depends on it */
-    bool gradient; /* backward computes its gradient */
-    bool absorbed; /* computed by the epilogue of another node's step */
-    int consumers; /* nodes of the plan that read it, each as often as it does */
-    int step;      /* writes it; -1 for `from`, and for values inside a fused step */
-    int last;      /* moment of its last use */
+    bool used;      /* `to` depends on it */
+    tl_dtype dtype; /* in which it and its gradient are stored */
+    bool gradient;  /* backward computes its gradient */
+    bool absorbed;  /* computed by the epilogue of another node's step */
+    int consumers;  /* nodes of the plan that read it, each as often as it does */
+    int step;       /* writes it; -1 for `from`, and for values inside a fused step */
+    int last;       /* moment of its last use */
     int buffer;
     bool banded; /* lives in the lanes of its step's band, a few rows at a time */
     int grad_buffer;
@@ -85,9 +88,12 @@ typedef struct tl_step {
     int affine;   /* node of the fused batch norm, or -1 */
     int residual; /* node whose value the epilogue adds, or -1 */
     tl_act act;
+    tl_dtype dtype;     /* of its operator's inputs and gradients */
+    tl_dtype out_dtype; /* of its output, as the operator writes it */
     bool fused;
     bool backward;   /* has a backward pass */
     bool live;       /* sees the forward's `training` */
+    bool view;       /* its output is its input, under another shape */
     bool alias;      /* its output is its input's memory and forward has nothing to do */
     bool grad_alias; /* the same for backward */
     bool packs;      /* packs at every forward, into scratch */
@@ -97,6 +103,7 @@ typedef struct tl_step {
     int band;          /* in plan->band, or -1 */
     size_t lane_value; /* where in a lane its output is, when that is banded */
     int saved, work_forward, work_backward, work_again, packed; /* buffers */
+    int copies[3]; /* buffers, by tl_pass: operands in another dtype than they are stored in */
 } tl_step;
 
 /* --- bands ------------------------------------------------------------------------------------ */
@@ -115,6 +122,21 @@ typedef struct tl_band {
     size_t lane_size, lane_work; /* bytes; where in a lane the scratch is */
     int buffer;
 } tl_band;
+
+/* --- operands --------------------------------------------------------------------------------- */
+/* Forward, backward, and forward once more within backward. */
+typedef enum tl_pass { TL_PASS_FORWARD, TL_PASS_BACKWARD, TL_PASS_AGAIN } tl_pass;
+
+/* What a step's call reads or writes. A call has, in this order: the inputs; the output; the
+ * epilogue's residual, in backward the output's gradient; in backward the inputs' gradients. */
+typedef struct tl_operand {
+    int value;     /* -1: there is none, or it is an earlier input once more */
+    bool gradient; /* of the value, not the value itself */
+    bool read, write;
+    tl_dtype dtype; /* as the call wants it */
+    void *data;     /* for the call; NULL: none */
+    void *stored;   /* the value or gradient itself */
+} tl_operand;
 
 /* --- buffers ---------------------------------------------------------------------------------- */
 typedef struct tl_buffer {
@@ -149,6 +171,7 @@ struct tl_plan {
 
     /* The call being made; room for the node with the most inputs. */
     int most_inputs;
+    tl_operand *operand;
     tl_view *in;
     void **grad_in;
     bool *grad_add;
@@ -166,6 +189,16 @@ struct tl_plan {
     bool trained; /* it had `training` set */
 };
 
+/* dtype.c: the types of values and steps. */
+void tl_plan_choose_dtypes(tl_plan *plan);
+/* operand.c: bytes of scratch for operands that have to be copied; fills plan->operand and converts
+ * what is read; converts what was written. */
+size_t tl_plan_copy_bytes(const tl_plan *plan, int s, tl_pass pass);
+void tl_plan_bind(tl_plan *plan, int s, tl_pass pass);
+void tl_plan_store(tl_plan *plan, int s, tl_pass pass);
+/* Whether backward of step s adds to its input i's gradient, which is there already: from a later
+ * step, or from an earlier input of its own that is the same value. */
+bool tl_plan_adds(const tl_plan *plan, int s, int i);
 /* fuse.c: fills plan->step from values. `plan->step` has room for every node. */
 void tl_plan_build_steps(tl_plan *plan);
 /* again.c: decides which values are dropped. */
@@ -207,13 +240,15 @@ tl_status tl_plan_place_buffers(tl_plan *plan, size_t *total);
 void tl_plan_measure_packs(tl_plan *plan);
 tl_status tl_plan_take_packs(tl_plan *plan);
 void tl_plan_return_packs(tl_plan *plan);
-/* run.c: a call of the node's operator for `batch` samples, with shapes, attributes and
- * parameters but no values. It uses plan->in and plan->param. */
-tl_op_call tl_plan_call(tl_plan *plan, int node, int64_t batch);
-/* The same with the caller's arrays, for tasks. */
-tl_op_call tl_plan_call_into(const tl_plan *plan, int node, int64_t batch, tl_view *in,
+/* run.c: where things are. tl_plan_kept_data() is where backward finds a value. */
+void *tl_plan_buffer_data(const tl_plan *plan, int buffer);
+void *tl_plan_value_data(const tl_plan *plan, int value);
+void *tl_plan_kept_data(const tl_plan *plan, int value);
+void *tl_plan_gradient_data(const tl_plan *plan, int value);
+/* A call of the step's operator for `batch` samples, with shapes, attributes and parameters but no
+ * values: in the plan's arrays, or, for tasks, the caller's. */
+tl_op_call tl_step_call(tl_plan *plan, const tl_step *step, int64_t batch);
+tl_op_call tl_step_call_into(const tl_plan *plan, const tl_step *step, int64_t batch, tl_view *in,
                              float **param);
-/* The value's memory, unless it is banded. */
-float *tl_plan_value(const tl_plan *plan, int node);
 
 #endif

@@ -3,7 +3,7 @@
 
 /* --- where things are ------------------------------------------------------------------------- */
 
-static void *buffer_data(const tl_plan *plan, int buffer) {
+void *tl_plan_buffer_data(const tl_plan *plan, int buffer) {
     return buffer >= 0 ? plan->arena + plan->buffer[buffer].offset : NULL;
 }
 
@@ -12,52 +12,63 @@ static float *callers(const float *data) {
     return (float *)(uintptr_t)data;
 }
 
-float *tl_plan_value(const tl_plan *plan, int index) {
-    int buffer = plan->value[index].buffer;
-    return buffer == TL_CALLER_BUFFER ? callers(plan->input) : buffer_data(plan, buffer);
+void *tl_plan_value_data(const tl_plan *plan, int value) {
+    int buffer = plan->value[value].buffer;
+    return buffer == TL_CALLER_BUFFER ? callers(plan->input) : tl_plan_buffer_data(plan, buffer);
 }
 
-static float *grad_data(const tl_plan *plan, int index) {
-    int buffer = plan->value[index].grad_buffer;
-    return buffer == TL_CALLER_BUFFER ? callers(plan->grad_output) : buffer_data(plan, buffer);
+void *tl_plan_gradient_data(const tl_plan *plan, int value) {
+    int buffer = plan->value[value].grad_buffer;
+    return buffer == TL_CALLER_BUFFER ? callers(plan->grad_output)
+                                      : tl_plan_buffer_data(plan, buffer);
 }
 
-static tl_view value_view(const tl_plan *plan, int index, int64_t batch) {
-    tl_view view = {.shape = plan->value[index].shape};
+void *tl_plan_kept_data(const tl_plan *plan, int value) {
+    const tl_value *v = &plan->value[value];
+    return v->dropped ? tl_plan_buffer_data(plan, v->again) : tl_plan_value_data(plan, value);
+}
+
+static tl_view value_view(const tl_plan *plan, int index, tl_dtype dtype, int64_t batch) {
+    tl_view view = {.shape = plan->value[index].shape, .dtype = dtype};
     view.shape.dim[0] = batch;
     return view;
 }
 
 /* --- calls ------------------------------------------------------------------------------------ */
 
-tl_op_call tl_plan_call(tl_plan *plan, int index, int64_t batch) {
-    return tl_plan_call_into(plan, index, batch, plan->in, plan->param);
+tl_op_call tl_step_call(tl_plan *plan, const tl_step *step, int64_t batch) {
+    return tl_step_call_into(plan, step, batch, plan->in, plan->param);
 }
 
-tl_op_call tl_plan_call_into(const tl_plan *plan, int index, int64_t batch, tl_view *in,
+tl_op_call tl_step_call_into(const tl_plan *plan, const tl_step *step, int64_t batch, tl_view *in,
                              float **param) {
-    const tl_node *node = &plan->graph->node[index];
-    for (int i = 0; i < node->input_count; i++) in[i] = value_view(plan, node->input[i], batch);
+    const tl_node *node = &plan->graph->node[step->node];
+    for (int i = 0; i < node->input_count; i++) {
+        in[i] = value_view(plan, node->input[i], step->dtype, batch);
+    }
     for (int i = 0; i < node->param_count; i++) param[i] = plan->held[node->first_param + i];
     return (tl_op_call){.ctx = plan->ctx,
                         .attr = node->attr,
                         .input_count = node->input_count,
                         .in = in,
-                        .out = value_view(plan, index, batch),
+                        .out = value_view(plan, step->node, step->out_dtype, batch),
                         .param_count = node->param_count,
                         .param = param,
                         .seed = plan->options.seed};
 }
 
-/* A step's call as forward and backward share it. */
-static tl_op_call step_call(tl_plan *plan, const tl_step *step) {
-    tl_op_call call = tl_plan_call(plan, step->node, plan->batch);
+/* A step's call as its passes share it, its operands bound. */
+static tl_op_call begin_call(tl_plan *plan, int s, tl_pass pass) {
+    const tl_step *step = &plan->step[s];
+    tl_op_call call = tl_step_call(plan, step, plan->batch);
     call.training = plan->trained && step->live;
-    call.backward_follows = plan->trained && step->backward;
     call.stream = plan->step_number * TL_MAX_NODES + (uint64_t)step->node;
-    call.saved = buffer_data(plan, step->saved);
+    call.saved = tl_plan_buffer_data(plan, step->saved);
     if (step->pack) call.packed = step->pack->weights;
-    if (step->packs) call.packed = buffer_data(plan, step->packed);
+    if (step->packs) call.packed = tl_plan_buffer_data(plan, step->packed);
+    tl_plan_bind(plan, s, pass);
+    for (int i = 0; i < call.input_count; i++) plan->in[i].data = plan->operand[i].data;
+    call.out.data = plan->operand[call.input_count].data;
     return call;
 }
 
@@ -69,26 +80,24 @@ static tl_op_call step_call(tl_plan *plan, const tl_step *step) {
 static void pack_trained(tl_plan *plan, const tl_step *step) {
     const tl_op *op = plan->graph->node[step->node].op;
     if (!step->packs || !op->pack) return;
-    tl_op_call call = tl_plan_call(plan, step->node, plan->options.input.dim[0]);
-    op->pack(&call, NULL, buffer_data(plan, step->packed));
+    tl_op_call call = tl_step_call(plan, step, plan->options.input.dim[0]);
+    op->pack(&call, NULL, tl_plan_buffer_data(plan, step->packed));
 }
 
-static void forward_step(tl_plan *plan, const tl_step *step) {
-    const tl_node *node = &plan->graph->node[step->node];
+static void forward_step(tl_plan *plan, int s) {
+    const tl_step *step = &plan->step[s];
     pack_trained(plan, step);
-    tl_op_call call = step_call(plan, step);
-    for (int i = 0; i < node->input_count; i++) {
-        plan->in[i].data = tl_plan_value(plan, node->input[i]);
-    }
-    call.out.data = tl_plan_value(plan, step->out);
-    call.work = buffer_data(plan, step->work_forward);
+    tl_op_call call = begin_call(plan, s, TL_PASS_FORWARD);
+    call.backward_follows = plan->trained && step->backward;
+    call.work = tl_plan_buffer_data(plan, step->work_forward);
     tl_epilogue epilogue = {.act = step->act};
     if (step->fused) {
         epilogue.bias = step->pack->bias;
-        if (step->residual >= 0) epilogue.residual = tl_plan_value(plan, step->residual);
+        epilogue.residual = plan->operand[call.input_count + 1].data;
         call.epilogue = &epilogue;
     }
-    node->op->forward(&call);
+    plan->graph->node[step->node].op->forward(&call);
+    tl_plan_store(plan, s, TL_PASS_FORWARD);
 }
 
 void tl_plan_set_poll(tl_plan *plan, tl_poll_fn poll_fn, void *user) {
@@ -121,7 +130,7 @@ tl_status tl_plan_forward(tl_plan *plan, const float *input, int64_t batch, uint
         if (next->alias) continue;
         TL_TRY(poll(plan));
         if (next->band < 0) {
-            forward_step(plan, next);
+            forward_step(plan, s);
             continue;
         }
         tl_band_forward(plan, &plan->band[next->band]);
@@ -131,30 +140,14 @@ tl_status tl_plan_forward(tl_plan *plan, const float *input, int64_t batch, uint
 }
 
 tl_view tl_plan_output(const tl_plan *plan) {
-    tl_view view = value_view(plan, plan->options.to, plan->batch);
-    view.data = tl_plan_value(plan, plan->options.to);
+    tl_view view = value_view(plan, plan->options.to, TL_F32, plan->batch);
+    view.data = tl_plan_value_data(plan, plan->options.to);
     return view;
 }
 
 /* --- backward
  * ------------------------------------------------------------------------------------------------
  */
-
-/* Whether input i of step s finds a gradient already there: from a later step, or from an earlier
- * input of its own that is the same value. */
-static bool adds(const tl_plan *plan, int s, const tl_node *node, int i) {
-    if (plan->value[node->input[i]].grad_writer != s) return true;
-    for (int j = 0; j < i; j++) {
-        if (node->input[j] == node->input[i]) return true;
-    }
-    return false;
-}
-
-/* Where backward finds a value. */
-static float *kept_data(const tl_plan *plan, int index) {
-    const tl_value *value = &plan->value[index];
-    return value->dropped ? buffer_data(plan, value->again) : tl_plan_value(plan, index);
-}
 
 /* Makes the values that were dropped and are wanted from step s on. */
 static void make_again(tl_plan *plan, int s) {
@@ -163,13 +156,10 @@ static void make_again(tl_plan *plan, int s) {
         const tl_step *step = &plan->step[t];
         const tl_value *out = &plan->value[step->out];
         if (!out->dropped || out->again_first != moment) continue;
-        const tl_node *node = &plan->graph->node[step->node];
-        tl_op_call call = step_call(plan, step);
-        call.backward_follows = false;
-        plan->in[0].data = kept_data(plan, node->input[0]);
-        call.out.data = kept_data(plan, step->out);
-        call.work = buffer_data(plan, step->work_again);
-        node->op->forward(&call);
+        tl_op_call call = begin_call(plan, t, TL_PASS_AGAIN);
+        call.work = tl_plan_buffer_data(plan, step->work_again);
+        plan->graph->node[step->node].op->forward(&call);
+        tl_plan_store(plan, t, TL_PASS_AGAIN);
     }
 }
 
@@ -177,25 +167,25 @@ static void backward_step(tl_plan *plan, int s) {
     make_again(plan, s);
     const tl_step *step = &plan->step[s];
     const tl_node *node = &plan->graph->node[step->node];
-    tl_op_call call = step_call(plan, step);
-    bool keeps_input = tl_step_keeps_input(plan, step);
+    tl_op_call call = begin_call(plan, s, TL_PASS_BACKWARD);
+    const tl_operand *gradient = &plan->operand[node->input_count + 1];
     for (int i = 0; i < node->input_count; i++) {
-        int input = node->input[i];
-        if (keeps_input) plan->in[i].data = kept_data(plan, input);
-        plan->grad_in[i] = plan->value[input].gradient ? grad_data(plan, input) : NULL;
-        plan->grad_add[i] = adds(plan, s, node, i);
+        plan->grad_in[i] = gradient[1 + i].data;
+        plan->grad_add[i] = tl_plan_adds(plan, s, i);
     }
     for (int i = 0; i < node->param_count; i++) {
         int64_t offset = plan->gradient_offset[node->first_param + i];
         plan->grad_param[i] = offset < 0 ? NULL : plan->gradients + offset;
     }
-    if (tl_step_keeps_output(plan, step)) call.out.data = kept_data(plan, step->out);
-    call.work = buffer_data(plan, step->work_backward);
-    call.grad_out = grad_data(plan, step->out);
+    call.out.dtype = step->dtype;
+    call.backward_follows = true;
+    call.work = tl_plan_buffer_data(plan, step->work_backward);
+    call.grad_out = gradient->data;
     call.grad_in = plan->grad_in;
     call.grad_add = plan->grad_add;
     call.grad_param = plan->grad_param;
     node->op->backward(&call);
+    tl_plan_store(plan, s, TL_PASS_BACKWARD);
 }
 
 tl_status tl_plan_backward(tl_plan *plan, const float *grad_output) {
@@ -215,5 +205,5 @@ tl_status tl_plan_backward(tl_plan *plan, const float *grad_output) {
 }
 
 const float *tl_plan_input_gradient(const tl_plan *plan) {
-    return plan->options.input_gradient ? grad_data(plan, plan->options.from) : NULL;
+    return plan->options.input_gradient ? tl_plan_gradient_data(plan, plan->options.from) : NULL;
 }

@@ -72,7 +72,7 @@ static void backward(const tl_op_call *call, tl_act act, const void *from) {
     const tl_op tl_op_##id = {.name = #id,                                                         \
                               .min_inputs = 1,                                                     \
                               .max_inputs = 1,                                                     \
-                              .flags = (flag) | TL_OP_IN_PLACE | TL_OP_CHEAP,                      \
+                              .flags = (flag) | TL_OP_IN_PLACE | TL_OP_CHEAP | TL_OP_BF16,         \
                               .infer = infer_same,                                                 \
                               .forward = forward_##id,                                             \
                               .rows = tl_op_same_rows,                                             \

@@ -57,7 +57,7 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_add = {.name = "add",
                          .min_inputs = 2,
                          .max_inputs = 0,
-                         .flags = TL_OP_IN_PLACE | TL_OP_SUM,
+                         .flags = TL_OP_IN_PLACE | TL_OP_SUM | TL_OP_BF16,
                          .infer = infer,
                          .forward = forward,
                          .rows = tl_op_same_rows,

@@ -47,6 +47,7 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_avg_pool = {.name = "avg_pool",
                               .min_inputs = 1,
                               .max_inputs = 1,
+                              .flags = TL_OP_BF16,
                               .attr_size = sizeof(tl_pool_attr),
                               .attrs = tl_pool_attrs,
                               .infer = infer,

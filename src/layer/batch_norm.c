@@ -288,7 +288,7 @@ const tl_op tl_op_batch_norm = {.name = "batch_norm",
                                 .min_inputs = 1,
                                 .max_inputs = 1,
                                 .flags = TL_OP_INPUT_TO_TRAIN | TL_OP_IN_PLACE | TL_OP_STATISTICS |
-                                         TL_OP_CHEAP,
+                                         TL_OP_CHEAP | TL_OP_BF16,
                                 .attr_size = sizeof(batch_norm_attr),
                                 .attrs = batch_norm_attrs,
                                 .infer = infer,

@@ -81,6 +81,7 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_concat = {.name = "concat",
                             .min_inputs = 1,
                             .max_inputs = 0,
+                            .flags = TL_OP_BF16,
                             .infer = infer,
                             .forward = forward,
                             .backward = backward};

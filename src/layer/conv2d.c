@@ -129,7 +129,7 @@ static tl_status infer(const void *attr, int input_count, const tl_shape *in, tl
 }
 
 /* The shapes of a call passed inference, so that nothing can fail here. */
-static tl_conv whole_conv(const conv2d_attr *a, const tl_shape *in) {
+static tl_conv whole_conv(const conv2d_attr *a, const tl_shape *in, tl_dtype dtype) {
     tl_window height, width;
     tl_status status = infer_axis(a, in, 0, &height);
     if (status == TL_OK) status = infer_axis(a, in, 1, &width);
@@ -150,14 +150,15 @@ static tl_conv whole_conv(const conv2d_attr *a, const tl_shape *in) {
                      .dilation_w = a->dilation[1],
                      .pad_top = height.before,
                      .pad_left = width.before,
-                     .groups = a->groups};
+                     .groups = a->groups,
+                     .bf16 = dtype == TL_BF16};
 }
 
 static tl_conv conv_of(const tl_op_call *call) {
     tl_shape in = call->in[0].shape;
-    if (!call->band) return whole_conv(call->attr, &in);
+    if (!call->band) return whole_conv(call->attr, &in, call->in[0].dtype);
     in.dim[1] = call->band->in_height;
-    tl_conv whole = whole_conv(call->attr, &in);
+    tl_conv whole = whole_conv(call->attr, &in, call->in[0].dtype);
     return tl_conv_band(&whole, call->band->out.begin, call->band->out.end);
 }
 
@@ -165,6 +166,11 @@ static bool rows(const tl_op_call *whole, tl_rows out, tl_rows *in) {
     tl_conv conv = conv_of(whole);
     tl_conv_input_rows(&conv, out.begin, out.end, &in->begin, &in->end);
     return tl_conv_cuts(&conv);
+}
+
+static bool writes_f32(const tl_op_call *call) {
+    tl_conv conv = conv_of(call);
+    return tl_conv_writes_f32(&conv);
 }
 
 static void memory(const tl_op_call *call, tl_op_memory *out) {
@@ -190,7 +196,7 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_conv2d = {.name = "conv2d",
                             .min_inputs = 1,
                             .max_inputs = 1,
-                            .flags = TL_OP_INPUT_TO_TRAIN | TL_OP_EPILOGUE,
+                            .flags = TL_OP_INPUT_TO_TRAIN | TL_OP_EPILOGUE | TL_OP_BF16,
                             .attr_size = sizeof(conv2d_attr),
                             .attrs = attrs,
                             .infer = infer,
@@ -198,4 +204,5 @@ const tl_op tl_op_conv2d = {.name = "conv2d",
                             .pack = pack,
                             .forward = forward,
                             .rows = rows,
+                            .writes_f32 = writes_f32,
                             .backward = backward};

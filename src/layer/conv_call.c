@@ -16,8 +16,10 @@ void tl_conv_call_pack(const tl_op_call *call, const tl_conv *conv, const float 
 
 void tl_conv_call_forward(const tl_op_call *call, const tl_conv *conv) {
     tl_epilogue own = {.bias = call->param_count > 1 ? call->param[1] : NULL};
-    tl_conv_forward(call->ctx, conv, call->in[0].data, call->packed,
-                    call->epilogue ? call->epilogue : &own, call->out.data, call->work);
+    tl_epilogue epilogue = call->epilogue ? *call->epilogue : own;
+    epilogue.out_f32 = conv->bf16 && call->out.dtype == TL_F32;
+    tl_conv_forward(call->ctx, conv, call->in[0].data, call->packed, &epilogue, call->out.data,
+                    call->work);
 }
 
 void tl_conv_call_backward(const tl_op_call *call, const tl_conv *conv) {

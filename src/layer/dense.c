@@ -67,7 +67,13 @@ static tl_conv conv_of(const tl_op_call *call) {
                      .stride_w = 1,
                      .dilation_h = 1,
                      .dilation_w = 1,
-                     .groups = 1};
+                     .groups = 1,
+                     .bf16 = call->in[0].dtype == TL_BF16};
+}
+
+static bool writes_f32(const tl_op_call *call) {
+    tl_conv conv = conv_of(call);
+    return tl_conv_writes_f32(&conv);
 }
 
 static void memory(const tl_op_call *call, tl_op_memory *out) {
@@ -93,11 +99,12 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_dense = {.name = "dense",
                            .min_inputs = 1,
                            .max_inputs = 1,
-                           .flags = TL_OP_INPUT_TO_TRAIN | TL_OP_EPILOGUE,
+                           .flags = TL_OP_INPUT_TO_TRAIN | TL_OP_EPILOGUE | TL_OP_BF16,
                            .attr_size = sizeof(dense_attr),
                            .attrs = attrs,
                            .infer = infer,
                            .memory = memory,
                            .pack = pack,
                            .forward = forward,
+                           .writes_f32 = writes_f32,
                            .backward = backward};

@@ -19,8 +19,10 @@ static const tl_attr_spec dropout_attrs[] = {{.name = "rate",
 enum { BITS = 64 };
 
 typedef struct dropout_job {
-    const float *from;
-    float *to;
+    const struct tl_kernels *kernels;
+    const void *from;
+    void *to;
+    size_t size;
     uint64_t *mask; /* may be NULL in forward */
     int64_t n;
     uint64_t seed, stream;
@@ -60,11 +62,15 @@ static void apply_word(const dropout_job *job, int64_t word, uint64_t bits) {
     float scale = (float)(1.0 / (1.0 - job->rate));
     int64_t first = word * BITS;
     int count = (int)(job->n - first < BITS ? job->n - first : BITS);
+    float value[BITS], old[BITS];
+    void *to = tl_to_at(job->to, job->size, first);
+    if (job->add) tl_load_floats(job->kernels, to, old, count);
+    tl_load_floats(job->kernels, tl_from_at(job->from, job->size, first), value, count);
     for (int i = 0; i < count; i++) {
-        float factor = scale * (float)(bits >> i & 1);
-        float value = job->from[first + i] * factor;
-        job->to[first + i] = job->add ? job->to[first + i] + value : value;
+        value[i] *= scale * (float)(bits >> i & 1);
+        if (job->add) value[i] += old[i];
     }
+    tl_store_floats(job->kernels, value, to, count);
 }
 
 static void forward_task(void *arg, int64_t begin, int64_t end) {
@@ -83,7 +89,9 @@ static void forward(const tl_op_call *call) {
         tl_copy_elements(call, call->in[0].data, call->out.data, n);
         return;
     }
-    dropout_job job = {.from = call->in[0].data,
+    dropout_job job = {.kernels = tl_call_kernels(call),
+                       .size = tl_call_size(call),
+                       .from = call->in[0].data,
                        .to = call->out.data,
                        .mask = call->backward_follows ? call->saved : NULL,
                        .n = n,
@@ -106,7 +114,9 @@ static void backward(const tl_op_call *call) {
         tl_pass_gradient(call, call->grad_out, call->grad_add[0], call->grad_in[0], n);
         return;
     }
-    dropout_job job = {.from = call->grad_out,
+    dropout_job job = {.kernels = tl_call_kernels(call),
+                       .size = tl_call_size(call),
+                       .from = call->grad_out,
                        .to = call->grad_in[0],
                        .mask = call->saved,
                        .n = n,
@@ -118,7 +128,7 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_dropout = {.name = "dropout",
                              .min_inputs = 1,
                              .max_inputs = 1,
-                             .flags = TL_OP_VIEW | TL_OP_IN_PLACE | TL_OP_RANDOM,
+                             .flags = TL_OP_VIEW | TL_OP_IN_PLACE | TL_OP_RANDOM | TL_OP_BF16,
                              .attr_size = sizeof(dropout_attr),
                              .attrs = dropout_attrs,
                              .infer = infer,

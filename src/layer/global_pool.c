@@ -30,8 +30,7 @@ static tl_status infer(const char *op, const tl_shape *in, tl_op_shapes *out) {
 static void run(const tl_op_call *call, tl_task_fn fn) {
     const tl_shape *in = &call->in[0].shape;
     int64_t channels = in->dim[3], blocks = (channels + BLOCK - 1) / BLOCK;
-    global_job job = {call, tl_context_kernels(call->ctx), in->dim[1] * in->dim[2], channels,
-                      blocks};
+    global_job job = {call, tl_call_kernels(call), in->dim[1] * in->dim[2], channels, blocks};
     tl_parallel(call->ctx, in->dim[0] * blocks, fn, &job);
 }
 
@@ -51,6 +50,15 @@ static tl_status infer_avg(const void *attr, int input_count, const tl_shape *in
     return infer("global_avg_pool", &in[0], out);
 }
 
+static void store_mean(const global_job *job, const float *mean, const global_block *block) {
+    const tl_view *out = &job->call->out;
+    void *y = tl_to_at(out->data, tl_dtype_size(out->dtype), block->out);
+    if (out->dtype == TL_F32)
+        memcpy(y, mean, (size_t)block->count * sizeof *mean);
+    else
+        job->kernels->narrow(mean, y, block->count);
+}
+
 static void avg_forward_task(void *arg, int64_t begin, int64_t end) {
     const global_job *job = arg;
     for (int64_t index = begin; index < end; index++) {
@@ -58,8 +66,9 @@ static void avg_forward_task(void *arg, int64_t begin, int64_t end) {
         const void *x = tl_from_at(job->call->in[0].data, tl_call_size(job->call), block.in);
         double sum[BLOCK] = {0};
         job->kernels->row_sums(x, job->channels, sum, job->pixels, block.count);
-        float *y = (float *)job->call->out.data + block.out;
-        for (int64_t i = 0; i < block.count; i++) y[i] = (float)(sum[i] / (double)job->pixels);
+        float mean[BLOCK];
+        for (int64_t i = 0; i < block.count; i++) mean[i] = (float)(sum[i] / (double)job->pixels);
+        store_mean(job, mean, &block);
     }
 }
 
@@ -67,19 +76,27 @@ static void avg_backward_task(void *arg, int64_t begin, int64_t end) {
     const global_job *job = arg;
     float weight = 1.0f / (float)job->pixels;
     bool add = job->call->grad_add[0];
+    size_t size = tl_call_size(job->call);
     for (int64_t index = begin; index < end; index++) {
         global_block block = block_at(job, index);
-        const float *dy = (const float *)job->call->grad_out + block.out;
-        float *dx = (float *)job->call->grad_in[0] + block.in;
-        float share[BLOCK];
-        for (int64_t i = 0; i < block.count; i++) share[i] = dy[i] * weight;
-        for (int64_t p = 0; p < job->pixels; p++, dx += job->channels) {
+        float share[BLOCK], stored[BLOCK]; /* the latter in the type of dx */
+        tl_load_floats(job->kernels, tl_from_at(job->call->grad_out, size, block.out), share,
+                       block.count);
+        for (int64_t i = 0; i < block.count; i++) share[i] *= weight;
+        tl_store_floats(job->kernels, share, stored, block.count);
+        for (int64_t p = 0; p < job->pixels; p++) {
+            void *dx = tl_to_at(job->call->grad_in[0], size, block.in + p * job->channels);
             if (add)
-                job->kernels->add(dx, share, dx, block.count);
+                job->kernels->add(dx, stored, dx, block.count);
             else
-                memcpy(dx, share, (size_t)block.count * sizeof(float));
+                memcpy(dx, stored, (size_t)block.count * size);
         }
     }
+}
+
+static bool writes_f32(const tl_op_call *call) {
+    (void)call;
+    return true;
 }
 
 static void forward_avg(const tl_op_call *call) {
@@ -93,8 +110,10 @@ static void backward_avg(const tl_op_call *call) {
 const tl_op tl_op_global_avg_pool = {.name = "global_avg_pool",
                                      .min_inputs = 1,
                                      .max_inputs = 1,
+                                     .flags = TL_OP_BF16,
                                      .infer = infer_avg,
                                      .forward = forward_avg,
+                                     .writes_f32 = writes_f32,
                                      .backward = backward_avg};
 
 /* --- maximum: the first of equal values wins

@@ -13,7 +13,8 @@ int64_t tl_chunk_at(int64_t n, int64_t begin, int64_t end, int64_t *count) {
 }
 
 const struct tl_kernels *tl_call_kernels(const tl_op_call *call) {
-    return tl_context_kernels(call->ctx);
+    bool bf16 = call->in[0].dtype == TL_BF16;
+    return bf16 ? tl_context_bf16_kernels(call->ctx) : tl_context_kernels(call->ctx);
 }
 
 size_t tl_call_size(const tl_op_call *call) {
@@ -26,6 +27,20 @@ const void *tl_from_at(const void *data, size_t size, int64_t index) {
 
 void *tl_to_at(void *data, size_t size, int64_t index) {
     return (char *)data + (size_t)index * size;
+}
+
+void tl_load_floats(const struct tl_kernels *kernels, const void *from, float *to, int64_t n) {
+    if (kernels->element == sizeof *to)
+        memcpy(to, from, (size_t)n * sizeof *to);
+    else
+        kernels->widen(from, to, n);
+}
+
+void tl_store_floats(const struct tl_kernels *kernels, const float *from, void *to, int64_t n) {
+    if (kernels->element == sizeof *from)
+        memcpy(to, from, (size_t)n * sizeof *from);
+    else
+        kernels->narrow(from, to, n);
 }
 
 typedef struct transfer {

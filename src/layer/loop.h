@@ -20,6 +20,10 @@ size_t tl_call_size(const tl_op_call *call);
 const void *tl_from_at(const void *data, size_t size, int64_t index);
 void *tl_to_at(void *data, size_t size, int64_t index);
 
+/* n elements of a table's own type to float, and back. */
+void tl_load_floats(const struct tl_kernels *kernels, const void *from, float *to, int64_t n);
+void tl_store_floats(const struct tl_kernels *kernels, const float *from, void *to, int64_t n);
+
 /* to = from over n of a call's activations, unless they are the same memory. */
 void tl_copy_elements(const tl_op_call *call, const void *from, void *to, int64_t n);
 /* to = (or += when add) from. */

@@ -95,7 +95,9 @@ typedef struct tl_op_call {
     const tl_view *in; /* in[i].data is NULL in backward unless TL_OP_KEEPS_INPUT (or
                           TL_OP_INPUT_TO_TRAIN) */
     tl_view out;       /* out.data is NULL in backward unless TL_OP_KEEPS_OUTPUT */
-    /* All inputs, gradients and the output are of one dtype. */
+    /* All inputs and gradients are of one dtype, f32 unless TL_OP_BF16; and so is the output,
+     * where the operator
+     * writes_f32. */
     int param_count;
     float *const *param;   /* in the order of tl_op_shapes.param */
     bool training;         /* dropout drops, batch norm uses and updates batch statistics */
@@ -135,8 +137,9 @@ typedef enum tl_op_flags {
                                an epilogue's residual can do */
     TL_OP_INPUT_TO_TRAIN = 512, /* as TL_OP_KEEPS_INPUT, but only where a parameter of its own is
                                    trained; otherwise in[i].data may be NULL in backward */
-    TL_OP_CHEAP = 1024          /* one input; forward costs little more than a copy and, unless it
+    TL_OP_CHEAP = 1024,         /* one input; forward costs little more than a copy and, unless it
                                    uses the batch's statistics, gives the same bits again */
+    TL_OP_BF16 = 2048 /* takes bf16, too: inputs, output, gradients, an epilogue's residual */
 } tl_op_flags;
 
 typedef struct tl_op {
@@ -159,6 +162,9 @@ typedef struct tl_op {
      * when rows by themselves would not give the same bits. NULL: they never would. Calls with a
      * band are made only after this. */
     bool (*rows)(const tl_op_call *whole, tl_rows out, tl_rows *in);
+    /* TL_OP_BF16 only: whether forward from inputs of bf16 can write an output of f32 (and then
+     * read an epilogue's residual of f32). NULL: it cannot. */
+    bool (*writes_f32)(const tl_op_call *call);
     /* Writes scale and shift [C] such that forward without training is y = x * scale + shift for
      * each channel (last dimension), from call->param. NULL: it has no such form. */
     void (*affine)(const tl_op_call *call, float *scale, float *shift);

@@ -143,7 +143,7 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_scale_shift = {.name = "scale_shift",
                                  .min_inputs = 1,
                                  .max_inputs = 1,
-                                 .flags = TL_OP_KEEPS_INPUT | TL_OP_IN_PLACE,
+                                 .flags = TL_OP_KEEPS_INPUT | TL_OP_IN_PLACE | TL_OP_BF16,
                                  .attr_size = sizeof(scale_shift_attr),
                                  .attrs = scale_shift_attrs,
                                  .infer = infer,

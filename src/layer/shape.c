@@ -60,7 +60,7 @@ static tl_status infer_identity(const void *attr, int input_count, const tl_shap
 const tl_op tl_op_identity = {.name = "identity",
                               .min_inputs = 1,
                               .max_inputs = 1,
-                              .flags = TL_OP_VIEW | TL_OP_IN_PLACE,
+                              .flags = TL_OP_VIEW | TL_OP_IN_PLACE | TL_OP_BF16,
                               .infer = infer_identity,
                               .forward = forward_view,
                               .backward = backward_view};
@@ -77,7 +77,7 @@ static tl_status infer_flatten(const void *attr, int input_count, const tl_shape
 const tl_op tl_op_flatten = {.name = "flatten",
                              .min_inputs = 1,
                              .max_inputs = 1,
-                             .flags = TL_OP_VIEW | TL_OP_IN_PLACE,
+                             .flags = TL_OP_VIEW | TL_OP_IN_PLACE | TL_OP_BF16,
                              .infer = infer_flatten,
                              .forward = forward_view,
                              .backward = backward_view};

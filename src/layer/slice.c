@@ -34,8 +34,9 @@ static tl_status infer(const void *attr, int input_count, const tl_shape *in, tl
 
 typedef struct slice_job {
     const struct tl_kernels *kernels;
-    const float *from;
-    float *to;
+    const void *from;
+    void *to;
+    size_t size;
     int64_t begin, channels, total; /* of the slice; of its input */
     bool add;
 } slice_job;
@@ -43,13 +44,15 @@ typedef struct slice_job {
 static void forward_task(void *arg, int64_t begin, int64_t end) {
     const slice_job *job = arg;
     for (int64_t row = begin; row < end; row++)
-        memcpy(job->to + row * job->channels, job->from + row * job->total + job->begin,
-               (size_t)job->channels * sizeof(float));
+        memcpy(tl_to_at(job->to, job->size, row * job->channels),
+               tl_from_at(job->from, job->size, row * job->total + job->begin),
+               (size_t)job->channels * job->size);
 }
 
 static slice_job make_job(const tl_op_call *call) {
     const slice_attr *attr = call->attr;
-    return (slice_job){.kernels = tl_context_kernels(call->ctx),
+    return (slice_job){.kernels = tl_call_kernels(call),
+                       .size = tl_call_size(call),
                        .begin = attr->begin,
                        .channels = tl_shape_channels(&call->out.shape),
                        .total = tl_shape_channels(&call->in[0].shape)};
@@ -65,14 +68,15 @@ static void forward(const tl_op_call *call) {
 static void backward_task(void *arg, int64_t begin, int64_t end) {
     const slice_job *job = arg;
     for (int64_t row = begin; row < end; row++) {
-        const float *from = job->from + row * job->channels;
-        float *to = job->to + row * job->total;
+        const void *from = tl_from_at(job->from, job->size, row * job->channels);
+        void *all = tl_to_at(job->to, job->size, row * job->total);
+        void *to = tl_to_at(all, job->size, job->begin);
         if (job->add) {
-            job->kernels->add(to + job->begin, from, to + job->begin, job->channels);
+            job->kernels->add(to, from, to, job->channels);
             continue;
         }
-        memset(to, 0, (size_t)job->total * sizeof(float));
-        memcpy(to + job->begin, from, (size_t)job->channels * sizeof(float));
+        memset(all, 0, (size_t)job->total * job->size);
+        memcpy(to, from, (size_t)job->channels * job->size);
     }
 }
 
@@ -88,6 +92,7 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_slice = {.name = "slice",
                            .min_inputs = 1,
                            .max_inputs = 1,
+                           .flags = TL_OP_BF16,
                            .attr_size = sizeof(slice_attr),
                            .attrs = slice_attrs,
                            .infer = infer,

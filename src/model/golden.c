@@ -38,7 +38,7 @@ tl_status tl_model_run_golden(const tl_model *model, int count, const unsigned c
                               float *output) {
     size_t size = tl_model_golden_size(model);
     for (int i = 0; i < count; i++)
-        TL_TRY(tl_model_predict_fitted(model, input + (size_t)i * size,
+        TL_TRY(tl_model_predict_fitted(model, TL_F32, input + (size_t)i * size,
                                        output + (size_t)i * (size_t)model->class_count));
     return TL_OK;
 }

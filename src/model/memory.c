@@ -51,7 +51,8 @@ tl_status tl_model_memory(const tl_model *model, int batch, tl_memory *out) {
     TL_CHECK(model && out, TL_INVALID_ARGUMENT, "model or memory is NULL");
     TL_CHECK(batch >= 1, TL_INVALID_ARGUMENT, "batch is %d, expected at least 1", batch);
     tl_graph *graph = model->graph;
-    tl_plan_options options = {.to = tl_graph_output(graph), .input = graph->node[0].shape};
+    tl_plan_options options = {
+        .to = tl_graph_output(graph), .input = graph->node[0].shape, .dtype = model->dtype};
     options.input.dim[0] = batch < TL_RUN_BATCH ? batch : TL_RUN_BATCH;
     tl_forecast forecast;
     tl_forecast_begin(model, &forecast);

@@ -90,6 +90,13 @@ tl_status tl_model_create_empty(tl_context *ctx, int height, int width, int chan
     return tl_model_wrap(graph, "custom", 0, out);
 }
 
+tl_status tl_model_set_dtype(tl_model *model, tl_dtype dtype) {
+    TL_CHECK(model, TL_INVALID_ARGUMENT, "model is NULL");
+    TL_TRY(tl_context_check_dtype(model->ctx, dtype));
+    model->dtype = dtype;
+    return TL_OK;
+}
+
 tl_status tl_model_set_preprocess(tl_model *model, const char *preset) {
     TL_CHECK(model && preset, TL_INVALID_ARGUMENT, "model or preset is NULL");
     TL_CHECK(tl_model_sees_pictures(model), TL_INVALID_ARGUMENT,

@@ -40,6 +40,7 @@ struct tl_model {
     char checksum[TL_CHECKSUM_TEXT];
     uint32_t metadata_checksum;
     tl_plan_pool *plans;
+    tl_dtype dtype; /* of predictions */
 };
 
 /* --- making (model.c)
@@ -85,16 +86,16 @@ void tl_plan_pool_expose(tl_plan_pool *pool);
 /* Borrows a plan from the input to node `to` for up to `batch` samples of shape `input` (whose
  * dim[0] does not matter; NULL for the model's own); give it back with tl_model_return_plan().
  * Thread safe. */
-tl_status tl_model_borrow_plan(const tl_model *model, int to, int64_t batch, const tl_shape *input,
-                               tl_plan **out);
+tl_status tl_model_borrow_plan(const tl_model *model, tl_dtype dtype, int to, int64_t batch,
+                               const tl_shape *input, tl_plan **out);
 void tl_model_return_plan(const tl_model *model, tl_plan *plan);
 /* Class probabilities from the value of the graph's last node: softmax of logits unless the
  * graph ends in a probability, two classes from one sigmoid unit. in [n, units], out [n, classes].
  */
 void tl_model_probabilities(const tl_model *model, const float *output, int64_t n, float *out);
 /* Class probabilities of a picture that already has the input's size. Thread safe. */
-tl_status tl_model_predict_fitted(const tl_model *model, const unsigned char *pixels,
-                                  float *probabilities);
+tl_status tl_model_predict_fitted(const tl_model *model, tl_dtype dtype,
+                                  const unsigned char *pixels, float *probabilities);
 
 /* --- names of tensors (names.c)
  * --------------------------------------------------------------------- A parameter of ours is

@@ -7,6 +7,7 @@
 
 typedef struct entry {
     tl_plan *plan;
+    tl_dtype dtype;
     int to;
     tl_shape input; /* dim[0]: largest batch */
     bool busy;
@@ -77,11 +78,12 @@ void tl_plan_pool_expose(tl_plan_pool *pool) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-static entry *take_idle(tl_plan_pool *pool, int to, const tl_shape *input) {
+static entry *take_idle(tl_plan_pool *pool, tl_dtype dtype, int to, const tl_shape *input) {
     entry *found = NULL;
     pthread_mutex_lock(&pool->lock);
     for (entry *e = pool->entries; e && !found; e = e->next)
-        if (!e->busy && e->to == to && tl_shape_equal(&e->input, input)) found = e;
+        if (!e->busy && e->dtype == dtype && e->to == to && tl_shape_equal(&e->input, input))
+            found = e;
     if (found) {
         found->busy = true;
         pool->idle--;
@@ -90,12 +92,14 @@ static entry *take_idle(tl_plan_pool *pool, int to, const tl_shape *input) {
     return found;
 }
 
-static tl_status make_entry(const tl_model *model, int to, const tl_shape *input, entry **out) {
+static tl_status make_entry(const tl_model *model, tl_dtype dtype, int to, const tl_shape *input,
+                            entry **out) {
     tl_plan_pool *pool = model->plans;
     entry *e = tl_alloc_zero(pool->ctx, sizeof *e);
     TL_CHECK_MEMORY(e);
-    *e = (entry){.to = to, .input = *input, .busy = true, .generation = pool->generation};
-    tl_plan_options options = {.from = 0, .to = to, .input = *input};
+    *e = (entry){
+        .dtype = dtype, .to = to, .input = *input, .busy = true, .generation = pool->generation};
+    tl_plan_options options = {.from = 0, .to = to, .input = *input, .dtype = dtype};
     tl_status status = tl_plan_create(model->graph, &options, &e->plan);
     if (status != TL_OK) {
         tl_free(pool->ctx, e);
@@ -109,15 +113,15 @@ static tl_status make_entry(const tl_model *model, int to, const tl_shape *input
     return TL_OK;
 }
 
-tl_status tl_model_borrow_plan(const tl_model *model, int to, int64_t batch, const tl_shape *input,
-                               tl_plan **out) {
+tl_status tl_model_borrow_plan(const tl_model *model, tl_dtype dtype, int to, int64_t batch,
+                               const tl_shape *input, tl_plan **out) {
     *out = NULL;
     tl_shape shape = input ? *input : model->graph->node[0].shape;
     shape.dim[0] = batch;
-    entry *e = take_idle(model->plans, to, &shape);
+    entry *e = take_idle(model->plans, dtype, to, &shape);
     tl_status status = TL_OK;
     if (!e) {
-        TL_TRY(make_entry(model, to, &shape, &e));
+        TL_TRY(make_entry(model, dtype, to, &shape, &e));
     } else if (e->generation > 0) {
         status = tl_plan_repack(e->plan);
     }

@@ -22,8 +22,8 @@ static tl_status check_classifier(const tl_model *model) {
 
 /* Runs the network up to node `to` on a picture of the input's size; the plan, which holds the
  * value, goes back with tl_model_return_plan(). */
-static tl_status run_fitted(const tl_model *model, const unsigned char *pixels, int to,
-                            tl_plan **out) {
+static tl_status run_fitted(const tl_model *model, tl_dtype dtype, const unsigned char *pixels,
+                            int to, tl_plan **out) {
     const tl_preprocess *p = &model->preprocess;
     /* The image is only read; tl_image has no read-only form. */
     tl_image image = {.width = p->width, .height = p->height, .pixels = (unsigned char *)pixels};
@@ -31,7 +31,7 @@ static tl_status run_fitted(const tl_model *model, const unsigned char *pixels, 
     float *input = tl_alloc_array(model->ctx, count, sizeof *input);
     TL_CHECK_MEMORY(input);
     tl_preprocess_normalize(model->ctx, p, &image, input);
-    tl_status status = tl_model_borrow_plan(model, to, 1, NULL, out);
+    tl_status status = tl_model_borrow_plan(model, dtype, to, 1, NULL, out);
     if (status == TL_OK) {
         status = tl_plan_forward(*out, input, 1, 0, false);
         if (status != TL_OK) tl_model_return_plan(model, *out);
@@ -40,10 +40,10 @@ static tl_status run_fitted(const tl_model *model, const unsigned char *pixels, 
     return status;
 }
 
-tl_status tl_model_predict_fitted(const tl_model *model, const unsigned char *pixels,
-                                  float *probabilities) {
+tl_status tl_model_predict_fitted(const tl_model *model, tl_dtype dtype,
+                                  const unsigned char *pixels, float *probabilities) {
     tl_plan *plan = NULL;
-    TL_TRY(run_fitted(model, pixels, tl_graph_output(model->graph), &plan));
+    TL_TRY(run_fitted(model, dtype, pixels, tl_graph_output(model->graph), &plan));
     tl_model_probabilities(model, tl_plan_output(plan).data, 1, probabilities);
     tl_model_return_plan(model, plan);
     return TL_OK;
@@ -62,22 +62,23 @@ static void pool_features(const tl_view *value, float *features) {
     }
 }
 
-static tl_status features_fitted(const tl_model *model, const unsigned char *pixels,
+static tl_status features_fitted(const tl_model *model, tl_dtype dtype, const unsigned char *pixels,
                                  float *features) {
     tl_plan *plan = NULL;
-    TL_TRY(run_fitted(model, pixels, model->features, &plan));
+    TL_TRY(run_fitted(model, dtype, pixels, model->features, &plan));
     tl_view value = tl_plan_output(plan);
     pool_features(&value, features);
     tl_model_return_plan(model, plan);
     return TL_OK;
 }
 
-typedef tl_status (*fitted_fn)(const tl_model *model, const unsigned char *pixels, float *out);
+typedef tl_status (*fitted_fn)(const tl_model *model, tl_dtype dtype, const unsigned char *pixels,
+                               float *out);
 
 static tl_status run_image(const tl_model *model, const tl_image *image, fitted_fn fn, float *out) {
     tl_image fitted;
     TL_TRY(tl_preprocess_fit(model->ctx, &model->preprocess, image, &fitted));
-    tl_status status = fn(model, fitted.pixels, out);
+    tl_status status = fn(model, model->dtype, fitted.pixels, out);
     tl_image_free(model->ctx, &fitted);
     return status;
 }
@@ -188,7 +189,8 @@ tl_status tl_model_run(const tl_model *model, const tl_tensor *input, tl_tensor 
     int64_t total = shape.dim[0], part = total < TL_RUN_BATCH ? total : TL_RUN_BATCH;
     tl_plan *plan = NULL;
     tl_tensor *result = NULL;
-    TL_TRY(tl_model_borrow_plan(model, tl_graph_output(model->graph), part, &shape, &plan));
+    TL_TRY(tl_model_borrow_plan(model, model->dtype, tl_graph_output(model->graph), part, &shape,
+                                &plan));
     tl_status status = TL_OK;
     for (int64_t first = 0; first < total && status == TL_OK; first += part)
         status = run_part(plan, input, first, total - first < part ? total - first : part, &result);

@@ -19,28 +19,6 @@ struct tl_tensor {
     int64_t count;
 };
 
-static const struct {
-    const char *name;
-    size_t size;
-} dtypes[] = {
-    [TL_F32] = {"f32", 4}, [TL_F64] = {"f64", 8},   [TL_F16] = {"f16", 2}, [TL_BF16] = {"bf16", 2},
-    [TL_I8] = {"i8", 1},   [TL_U8] = {"u8", 1},     [TL_I16] = {"i16", 2}, [TL_I32] = {"i32", 4},
-    [TL_I64] = {"i64", 8}, [TL_BOOL] = {"bool", 1},
-};
-enum { DTYPE_COUNT = sizeof dtypes / sizeof dtypes[0] };
-
-static bool is_dtype(tl_dtype dtype) {
-    return (unsigned)dtype < DTYPE_COUNT;
-}
-
-size_t tl_dtype_size(tl_dtype dtype) {
-    return is_dtype(dtype) ? dtypes[dtype].size : 0;
-}
-
-const char *tl_dtype_name(tl_dtype dtype) {
-    return is_dtype(dtype) ? dtypes[dtype].name : NULL;
-}
-
 /* --- creation ------------------------------------------------------------------------------- */
 
 static tl_status make_shape(const char *what, int rank, const int64_t *dims, tl_shape *out) {
@@ -54,7 +32,7 @@ static tl_status make_shape(const char *what, int rank, const int64_t *dims, tl_
 
 static tl_status check_shape(const char *what, tl_dtype dtype, const tl_shape *shape,
                              int64_t *count) {
-    TL_CHECK(is_dtype(dtype), TL_INVALID_ARGUMENT, "%s: %d is not a dtype", what, (int)dtype);
+    TL_CHECK(tl_dtype_name(dtype), TL_INVALID_ARGUMENT, "%s: %d is not a dtype", what, (int)dtype);
     char text[TL_SHAPE_TEXT];
     for (int i = 0; i < shape->rank; i++) {
         TL_CHECK(shape->dim[i] >= 0, TL_INVALID_ARGUMENT, "%s: negative dimension in %s", what,
@@ -93,7 +71,7 @@ tl_status tl_tensor_new(tl_context *ctx, tl_dtype dtype, const tl_shape *shape, 
     TL_TRY(check_shape("tensor", dtype, shape, &count));
     tl_tensor *tensor = NULL;
     TL_TRY(make_tensor(ctx, dtype, shape, count, NULL, &tensor));
-    tensor->storage->memory = tl_alloc_zero(ctx, (size_t)count * dtypes[dtype].size);
+    tensor->storage->memory = tl_alloc_zero(ctx, (size_t)count * tl_dtype_size(dtype));
     if (!tensor->storage->memory) {
         tl_tensor_free(tensor);
         return TL_NO_MEMORY;
@@ -122,10 +100,10 @@ tl_status tl_tensor_wrap(tl_context *ctx, tl_dtype dtype, int rank, const int64_
     int64_t count = 0;
     TL_TRY(make_shape("tl_tensor_wrap", rank, shape, &s));
     TL_TRY(check_shape("tl_tensor_wrap", dtype, &s, &count));
-    size_t expected = (size_t)count * dtypes[dtype].size;
+    size_t expected = (size_t)count * tl_dtype_size(dtype);
     char text[TL_SHAPE_TEXT];
     TL_CHECK(bytes == expected, TL_SHAPE, "tl_tensor_wrap: %zu bytes given, %s of %s needs %zu",
-             bytes, tl_shape_text(&s, text), dtypes[dtype].name, expected);
+             bytes, tl_shape_text(&s, text), tl_dtype_name(dtype), expected);
     TL_CHECK(data || bytes == 0, TL_INVALID_ARGUMENT, "tl_tensor_wrap: data is NULL");
     TL_TRY(make_tensor(ctx, dtype, &s, count, NULL, out));
     (*out)->data = data;
@@ -148,7 +126,7 @@ tl_status tl_tensor_slice(tl_tensor *tensor, int64_t begin, int64_t end, tl_tens
     int64_t row = rows ? tensor->count / rows : 0;
     TL_TRY(
         make_tensor(tensor->ctx, tensor->dtype, &shape, row * (end - begin), tensor->storage, out));
-    (*out)->data = tensor->data + (size_t)(row * begin) * dtypes[tensor->dtype].size;
+    (*out)->data = tensor->data + (size_t)(row * begin) * tl_dtype_size(tensor->dtype);
     return TL_OK;
 }
 
@@ -215,7 +193,7 @@ int64_t tl_tensor_count(const tl_tensor *tensor) {
 }
 
 size_t tl_tensor_bytes(const tl_tensor *tensor) {
-    return tensor ? (size_t)tensor->count * dtypes[tensor->dtype].size : 0;
+    return tensor ? (size_t)tensor->count * tl_dtype_size(tensor->dtype) : 0;
 }
 
 void *tl_tensor_data(tl_tensor *tensor) {

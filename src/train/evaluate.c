@@ -67,7 +67,8 @@ static tl_status prepare(answers *a, tl_dataset *dataset, int batch) {
     const tl_graph *graph = a->model->graph;
     tl_shape input = graph->node[0].shape;
     input.dim[0] = batch;
-    TL_TRY(tl_model_borrow_plan(a->model, tl_graph_output(graph), batch, &input, &a->plan));
+    TL_TRY(tl_model_borrow_plan(a->model, a->model->dtype, tl_graph_output(graph), batch, &input,
+                                &a->plan));
     return tl_loader_start(a->loader, 0);
 }
 

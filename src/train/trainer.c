@@ -70,7 +70,8 @@ static tl_shape with_batch(tl_shape shape, int64_t batch) {
 
 static tl_plan_options frozen_options(const tl_trainer *t) {
     return (tl_plan_options){.to = t->boundary,
-                             .input = with_batch(t->model->graph->node[0].shape, t->options.batch)};
+                             .input = with_batch(t->model->graph->node[0].shape, t->options.batch),
+                             .dtype = t->options.dtype};
 }
 
 static tl_plan_options trained_options(const tl_trainer *t) {
@@ -80,7 +81,8 @@ static tl_plan_options trained_options(const tl_trainer *t) {
                              .input = with_batch(graph->node[t->boundary].shape, t->options.batch),
                              .training = true,
                              .batch_norm_training = t->options.batch_norm_training,
-                             .seed = t->options.seed};
+                             .seed = t->options.seed,
+                             .dtype = t->options.dtype};
 }
 
 static tl_status make_plans(tl_trainer *t) {

@@ -1,0 +1,195 @@
+/* Plans of bf16: close to those of f32, the same bits however memory is shared, batches are cut and
+ * threads are counted, and in half the memory. */
+#include "graph_support.h"
+
+/* NULL, and the test skipped by name, on machines without bf16. */
+static tl_context *bf16_context(int threads) {
+    tl_context *ctx = make_context(threads, NULL);
+    tl_status status = tl_context_check_dtype(ctx, TL_BF16);
+    if (status == TL_OK) return ctx;
+    assert_int_equal(status, TL_UNSUPPORTED);
+    print_message("%s\n", tl_last_error());
+    tl_context_free(ctx);
+    skip();
+    return NULL;
+}
+
+/* --- numbers ---------------------------------------------------------------------------------- */
+
+/* Distance and length of two vectors, as Euclid has them. */
+static double relative_distance(const float *a, const float *b, int64_t count) {
+    double distance = 0, length = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double d = (double)a[i] - (double)b[i];
+        distance += d * d;
+        length += (double)b[i] * (double)b[i];
+    }
+    return length > 0 ? sqrt(distance / length) : sqrt(distance);
+}
+
+/* Every value that a step writes is rounded by at most 2^-9 of itself, and so are the weights it
+ * reads; the errors of n steps that do not amplify add up to n times as much in the worst case, to
+ * about sqrt(n) times if they are independent. Backward passes through twice as many. */
+static double bound_of(const tl_plan *plan, bool backward) {
+    double roundings = 2.0 * plan->step_count * (backward ? 2 : 1);
+    return 4 * sqrt(roundings) * 0x1p-9;
+}
+
+static void check_close(tl_graph *graph, tl_plan_options options, const char *what) {
+    int64_t batch = options.input.dim[0];
+    float *input = random_input(&options, 5);
+    graph_result exact = run_once(graph, &options, input);
+    options.dtype = TL_BF16;
+    tl_plan *plan = make_plan(graph, &options);
+    memset(plan->arena, 0xff, plan->memory.activations);
+    graph_result rounded = run_plan(plan, input, batch, options.training);
+    double distance = relative_distance(rounded.output, exact.output, exact.output_count);
+    if (!(distance <= bound_of(plan, false)))
+        fail_msg("%s: outputs differ by %.3g, expected %.3g", what, distance,
+                 bound_of(plan, false));
+    distance = relative_distance(rounded.gradients, exact.gradients, exact.gradient_count);
+    if (!(distance <= bound_of(plan, true)))
+        fail_msg("%s: gradients differ by %.3g, expected %.3g", what, distance,
+                 bound_of(plan, true));
+    tl_plan_free(plan);
+    free_result(&exact);
+    free_result(&rounded);
+    free(input);
+}
+
+static void test_close_to_f32(void **state) {
+    (void)state;
+    tl_context *ctx = bf16_context(2);
+    /* Smooth activations: where a ReLU bends, a rounding may change a gradient by all of it. */
+    static const char *const activations[] = {"silu", "sigmoid", "gelu", "relu", "hard_swish"};
+    for (int i = 0; i < 5; i++) {
+        tl_graph *graph = residual_net(ctx, activations[i]);
+        tl_plan_options options = plan_options(graph, 3, false);
+        check_close(graph, options, activations[i]);
+        options.to = graph->node_count - 1; /* the softmax */
+        check_close(graph, options, activations[i]);
+        if (i < 3) {
+            options = plan_options(graph, 3, true);
+            check_close(graph, options, activations[i]);
+            options.batch_norm_training = true;
+            check_close(graph, options, activations[i]);
+        }
+        tl_graph_free(graph);
+    }
+    tl_context_free(ctx);
+}
+
+/* --- the same bits ---------------------------------------------------------------------------- */
+
+static void test_sharing_memory_changes_nothing(void **state) {
+    (void)state;
+    tl_context *ctx = bf16_context(1);
+    int copies[3] = {0};
+    for (uint64_t seed = 1; seed <= 300; seed++) {
+        tl_graph *graph = random_graph(ctx, seed);
+        tl_plan_options options = plan_options(graph, 3, seed % 3 != 0);
+        options.dtype = TL_BF16;
+        options.batch_norm_training = seed % 2 != 0;
+        options.input_gradient = options.training && seed % 5 == 0;
+        float *input = random_input(&options, seed);
+        char what[32];
+        snprintf(what, sizeof what, "graph %d", (int)seed);
+        tl_plan *plan = make_plan(graph, &options);
+        for (int s = 0; s < plan->step_count; s++)
+            for (int pass = 0; pass < 2; pass++)
+                copies[pass] += tl_plan_copy_bytes(plan, s, (tl_pass)pass) > 0;
+        tl_plan_free(plan);
+        graph_result shared = run_once(graph, &options, input);
+        options.unshared = true;
+        graph_result plain = run_once(graph, &options, input);
+        assert_same_result(&shared, &plain, what);
+        free_result(&shared);
+        free_result(&plain);
+        free(input);
+        tl_graph_free(graph);
+    }
+    assert_true(copies[TL_PASS_FORWARD] > 300 && copies[TL_PASS_BACKWARD] > 100);
+    tl_context_free(ctx);
+}
+
+static void test_threads_and_batches_change_nothing(void **state) {
+    (void)state;
+    tl_context *ctx[2] = {bf16_context(1), bf16_context(3)};
+    graph_result result[2];
+    for (int i = 0; i < 2; i++) {
+        tl_graph *graph = residual_net(ctx[i], "relu");
+        tl_plan_options options = plan_options(graph, i == 0 ? 4 : 7, true);
+        options.batch_norm_training = true;
+        options.dtype = TL_BF16;
+        float *input = random_input(&options, 5);
+        tl_plan *plan = make_plan(graph, &options);
+        result[i] = run_plan(plan, input, 4, true);
+        tl_plan_free(plan);
+        free(input);
+        tl_graph_free(graph);
+        tl_context_free(ctx[i]);
+    }
+    assert_same_result(&result[0], &result[1], "1 and 3 threads");
+    free_result(&result[0]);
+    free_result(&result[1]);
+}
+
+/* --- the border ------------------------------------------------------------------------------- */
+
+static void test_border_is_f32(void **state) {
+    (void)state;
+    tl_context *ctx = bf16_context(1);
+    tl_graph *graph = residual_net(ctx, "relu");
+    tl_plan_options options = plan_options(graph, 2, true);
+    options.dtype = TL_BF16;
+    options.input_gradient = true;
+    float *input = random_input(&options, 5), *grad = random_floats(10, 3);
+    tl_plan *plan = make_plan(graph, &options);
+    assert_ok(tl_plan_forward(plan, input, 2, 0, true));
+    tl_view view = tl_plan_output(plan);
+    assert_int_equal(view.dtype, TL_F32);
+    assert_ok(tl_plan_backward(plan, grad));
+    const float *gradient = tl_plan_input_gradient(plan);
+    for (int64_t i = 0; i < tl_shape_count(&options.input); i++) assert_true(isfinite(gradient[i]));
+    tl_plan_free(plan);
+    free(input);
+    free(grad);
+    tl_graph_free(graph);
+    tl_context_free(ctx);
+}
+
+static void test_refused_types(void **state) {
+    (void)state;
+    tl_context_options least;
+    tl_context_options_init(&least, sizeof least);
+    least.isa = "ref";
+    tl_context *ctx = NULL;
+    assert_ok(tl_context_create(&least, &ctx));
+    assert_ok(tl_context_check_dtype(ctx, TL_F32));
+    assert_fails(tl_context_check_dtype(ctx, TL_BF16), TL_UNSUPPORTED, "AVX512-BF16");
+    assert_fails(tl_context_check_dtype(ctx, TL_BF16), TL_UNSUPPORTED, "(ref)");
+    assert_fails(tl_context_check_dtype(ctx, TL_I8), TL_INVALID_ARGUMENT, "f32 or bf16");
+    tl_dtype dtype;
+    assert_fails(tl_dtype_parse("f16", &dtype), TL_INVALID_ARGUMENT, "f32 or bf16");
+    assert_ok(tl_dtype_parse("bf16", &dtype));
+    assert_int_equal(dtype, TL_BF16);
+    tl_graph *graph = residual_net(ctx, "relu");
+    tl_plan_options options = plan_options(graph, 2, false);
+    options.dtype = TL_BF16;
+    tl_plan *plan = NULL;
+    assert_fails(tl_plan_create(graph, &options, &plan), TL_UNSUPPORTED, "bf16");
+    assert_null(plan);
+    tl_graph_free(graph);
+    tl_context_free(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_close_to_f32),
+        cmocka_unit_test(test_sharing_memory_changes_nothing),
+        cmocka_unit_test(test_threads_and_batches_change_nothing),
+        cmocka_unit_test(test_border_is_f32),
+        cmocka_unit_test(test_refused_types),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
