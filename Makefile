@@ -44,7 +44,7 @@ ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
 LIB_SRC := $(filter-out src/cli/%,$(wildcard src/*/*.c)) $(wildcard kernels/*.c) $(wildcard kernels/ref/*.c)
 ifeq ($(ARCH),x86_64)
 LIB_SRC += $(wildcard kernels/avx2/*.c) $(wildcard kernels/avx512/*.c) \
-	$(wildcard kernels/avx512bf16/*.c) \
+	$(wildcard kernels/avx512bf16/*.c) $(wildcard kernels/amx/*.c) \
 	$(wildcard kernels/pclmul/*.c)
 endif
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
@@ -66,6 +66,7 @@ $(BUILD)/obj/kernels/pclmul/%.o: FILE_CFLAGS = -mpclmul -msse4.1
 AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma
 $(BUILD)/obj/kernels/avx512/%.o: FILE_CFLAGS = $(AVX512)
 $(BUILD)/obj/kernels/avx512bf16/%.o: FILE_CFLAGS = $(AVX512) -mavx512bf16
+$(BUILD)/obj/kernels/amx/%.o: FILE_CFLAGS = $(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16
 # Overflowing shifts inside the stb headers are made defined; src/image/stb.c says more.
 $(BUILD)/obj/src/image/stb.o $(BUILD)/obj/src/image/encode.o: FILE_CFLAGS = -fwrapv -fno-sanitize=shift
 

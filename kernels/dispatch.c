@@ -8,6 +8,7 @@
 #include "ref/ref.h"
 
 #if defined(__x86_64__)
+#include "amx/amx.h"
 #include "avx2/avx2.h"
 #include "avx512/avx512.h"
 #include "avx512bf16/avx512bf16.h"
@@ -25,6 +26,10 @@ static bool has_avx512(void) {
 static bool has_avx512bf16(void) {
     return has_avx512() && __builtin_cpu_supports("avx512bf16");
 }
+
+static bool has_amx(void) {
+    return has_avx512bf16() && tl_amx_offered();
+}
 #endif
 
 static bool always(void) {
@@ -41,6 +46,7 @@ static const struct {
     {{"avx2", &tl_kernels_avx2, NULL}, has_avx2},
     {{"avx512", &tl_kernels_avx512, NULL}, has_avx512},
     {{"avx512bf16", &tl_kernels_avx512, &tl_kernels_avx512bf16}, has_avx512bf16},
+    {{"amx", &tl_kernels_avx512, &tl_kernels_amx}, has_amx},
 #endif
 };
 

@@ -316,38 +316,29 @@ static inline void ref_bf16_softmax_backward(const void *out, const void *slopes
         ref_bf16_put(&dx[i], add_to, ref_bf16_get(y[i]) * (ref_bf16_get(dy[i]) - (float)dot));
 }
 
+/* All of a table but its name and the tile. */
+#define REF_BF16_ROWS                                                                              \
+    .element = sizeof(bf16), .group = REF_BF16_GROUP, .group_rows = ref_bf16_group_rows,           \
+    .group_floats = ref_bf16_group_floats, .depthwise_row = ref_bf16_depthwise_row,                \
+    .depthwise_grad = ref_bf16_depthwise_grad, .widen = tl_ref_widen, .narrow = tl_ref_narrow,     \
+    .act_forward = ref_bf16_act_forward, .act_backward = ref_bf16_act_backward,                    \
+    .add = ref_bf16_add, .mul = ref_bf16_mul, .mul_add = ref_bf16_mul_add,                         \
+    .scale_shift = ref_bf16_scale_shift, .moments = ref_bf16_moments,                              \
+    .moments_backward = ref_bf16_moments_backward, .affine3 = ref_bf16_affine3,                    \
+    .row_sums = ref_bf16_row_sums, .max_pool = ref_bf16_max_pool,                                  \
+    .max_pool_backward = ref_bf16_max_pool_backward, .avg_pool = ref_bf16_avg_pool,                \
+    .avg_pool_backward = ref_bf16_avg_pool_backward, .softmax = ref_bf16_softmax,                  \
+    .softmax_backward = ref_bf16_softmax_backward
+
 static const struct tl_kernels ref_bf16 = {
+    REF_BF16_ROWS,
     .name = "ref",
-    .element = sizeof(bf16),
     .mr = TL_REF_MR,
     .nr = TL_REF_NR,
     .nr_narrow = TL_REF_NR_NARROW,
-    .group = REF_BF16_GROUP,
-    .group_rows = ref_bf16_group_rows,
-    .group_floats = ref_bf16_group_floats,
     .gemm_begin = tl_ref_gemm_nothing,
     .gemm_tile = ref_bf16_gemm_tile,
     .gemm_end = tl_ref_gemm_nothing,
-    .depthwise_row = ref_bf16_depthwise_row,
-    .depthwise_grad = ref_bf16_depthwise_grad,
-    .widen = tl_ref_widen,
-    .narrow = tl_ref_narrow,
-    .act_forward = ref_bf16_act_forward,
-    .act_backward = ref_bf16_act_backward,
-    .add = ref_bf16_add,
-    .mul = ref_bf16_mul,
-    .mul_add = ref_bf16_mul_add,
-    .scale_shift = ref_bf16_scale_shift,
-    .moments = ref_bf16_moments,
-    .moments_backward = ref_bf16_moments_backward,
-    .affine3 = ref_bf16_affine3,
-    .row_sums = ref_bf16_row_sums,
-    .max_pool = ref_bf16_max_pool,
-    .max_pool_backward = ref_bf16_max_pool_backward,
-    .avg_pool = ref_bf16_avg_pool,
-    .avg_pool_backward = ref_bf16_avg_pool_backward,
-    .softmax = ref_bf16_softmax,
-    .softmax_backward = ref_bf16_softmax_backward,
 };
 
 #endif

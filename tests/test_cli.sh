@@ -288,8 +288,8 @@ test_fetch_refuses_unknown_names() {
 }
 
 test_bench() {
-    expect_status 0 "$tl" bench --list-isa
-    expect_output ref
+    expect_status 0 "$tl" bench --list-isa --isa ref
+    expect_output "ref (chosen)"
     for mode in infer train; do
         expect_status 0 "$tl" bench --arch efficientnet_lite0 --mode $mode --iters 2 --threads 1 --json
         expect_json "arch mode batch threads dtype ms_per_image_min ms_per_image_median gflops peak_rss_mb" \

@@ -2,6 +2,8 @@
  * seeded odd shapes; and their independence of the number of threads, bit by bit. */
 #include "kernelcheck.h"
 
+#include "amx_table.h"
+#include "base/context_struct.h"
 #include "compute/conv.h"
 #include "compute/winograd.h"
 
@@ -11,6 +13,7 @@ typedef struct conv_case {
     tl_conv conv;
     bool bias, residual, add;
     tl_act act;
+    bool out_f32;
 } conv_case;
 
 static int64_t out_size(int64_t in, int kernel, int stride, int dilation, int pads) {
@@ -103,8 +106,31 @@ static double plain_act(tl_act act, double v) {
 typedef struct conv_data {
     size_t xs, ws, ys, cs;
     guarded x, w, b, r, dy; /* input, weights, bias, residual, gradient of the output */
+    guarded x_elements, r_elements, dy_elements; /* the same as the kernels want them */
     plain plain;
 } conv_data;
+
+static void round_to_bf16(guarded *g) {
+    guarded half = guarded_bytes_make(g->count * sizeof(bf16));
+    tl_ref_narrow(g->data, half.data, (int64_t)g->count);
+    tl_ref_widen(half.data, g->data, (int64_t)g->count);
+    guarded_free(&half);
+}
+
+static guarded to_elements(const guarded *floats, bool narrow) {
+    if (!narrow) return guarded_copy(floats);
+    guarded half = guarded_bytes_make(floats->count * sizeof(uint16_t));
+    tl_ref_narrow(floats->data, half.data, (int64_t)floats->count);
+    return half;
+}
+
+static void from_elements(guarded *elements, bool narrow, guarded *floats) {
+    if (narrow)
+        tl_ref_widen(elements->data, floats->data, (int64_t)floats->count);
+    else
+        memcpy(floats->data, elements->data, floats->size);
+    guarded_free(elements);
+}
 
 static conv_data make_data(const conv_case *t, uint64_t *seed) {
     const tl_conv *c = &t->conv;
@@ -117,6 +143,13 @@ static conv_data make_data(const conv_case *t, uint64_t *seed) {
     d.b = guarded_random(d.cs, seed);
     d.r = guarded_random(d.ys, seed);
     d.dy = guarded_random(d.ys, seed);
+    if (c->bf16) { /* so that operands are the same for the plain convolution */
+        guarded *all[] = {&d.x, &d.w, &d.r, &d.dy};
+        for (int i = 0; i < 4; i++) round_to_bf16(all[i]);
+    }
+    d.x_elements = to_elements(&d.x, c->bf16);
+    d.r_elements = to_elements(&d.r, c->bf16);
+    d.dy_elements = to_elements(&d.dy, c->bf16);
     d.plain = (plain){d.x.data,
                       d.w.data,
                       d.dy.data,
@@ -133,6 +166,9 @@ static void free_data(conv_data *d) {
     guarded_free(&d->b);
     guarded_free(&d->r);
     guarded_free(&d->dy);
+    guarded_free(&d->x_elements);
+    guarded_free(&d->r_elements);
+    guarded_free(&d->dy_elements);
     free(d->plain.y);
     free(d->plain.dx);
     free(d->plain.dw);
@@ -152,12 +188,19 @@ static passes run_passes(tl_context *ctx, const conv_case *t, const conv_data *d
     passes p = {guarded_random(d->ys, &seed), guarded_random(d->xs, &seed),
                 guarded_random(d->ws, &seed), guarded_random(d->cs, &seed)};
     tl_conv_pack(ctx, c, d->w.data, NULL, packed.data);
+    bool y_bf16 = c->bf16 && !t->out_f32;
+    guarded y = to_elements(&p.y, y_bf16), dx = to_elements(&p.dx, c->bf16);
+    const guarded *residual = y_bf16 ? &d->r_elements : &d->r;
+    const void *x = d->x_elements.data, *dy = d->dy_elements.data;
     tl_epilogue e = {.bias = t->bias ? d->b.data : NULL,
-                     .residual = t->residual ? d->r.data : NULL,
-                     .act = t->act};
-    tl_conv_forward(ctx, c, d->x.data, packed.data, &e, p.y.data, work[0].data);
-    tl_conv_backward_data(ctx, c, d->dy.data, d->w.data, t->add, p.dx.data, work[1].data);
-    tl_conv_backward_weights(ctx, c, d->x.data, d->dy.data, p.dw.data, p.db.data, work[2].data);
+                     .residual = t->residual ? residual->data : NULL,
+                     .act = t->act,
+                     .out_f32 = t->out_f32};
+    tl_conv_forward(ctx, c, x, packed.data, &e, y.data, work[0].data);
+    tl_conv_backward_data(ctx, c, dy, d->w.data, t->add, dx.data, work[1].data);
+    tl_conv_backward_weights(ctx, c, x, dy, p.dw.data, p.db.data, work[2].data);
+    from_elements(&y, y_bf16, &p.y);
+    from_elements(&dx, c->bf16, &p.dx);
     guarded_free(&packed);
     for (int i = 0; i < 3; i++) guarded_free(&work[i]);
     return p;
@@ -170,6 +213,16 @@ static void free_passes(passes *p) {
     guarded_free(&p->db);
 }
 
+/* What rounding a result to bf16 may add: half a unit of 8 bits. Activations that are built on the
+ * exponential are of a sum that was stored already, and so are the sums of a depthwise kernel of
+ * more rows than one call takes. */
+static double rounding_bound(const conv_case *t, tl_act act, const exact *sum, double want) {
+    if (!t->conv.bf16) return 0;
+    double stored = act > TL_ACT_RELU6 ? 1.2 * fabs(sum->value) : 0;
+    if (t->conv.kh > 16) stored += sum->magnitude;
+    return 0x1p-8 * (fabs(want) + stored);
+}
+
 /* Compares with sums that were begun with what the buffers of this seed held. */
 static void compare_passes(const conv_case *t, const conv_data *d, const passes *p, uint64_t seed,
                            worst w[3]) {
@@ -178,18 +231,21 @@ static void compare_passes(const conv_case *t, const conv_data *d, const passes 
     double slack = tl_winograd_choose(&t->conv) ? 4.0 : 1.0;
     passes before = {guarded_random(d->ys, &seed), guarded_random(d->xs, &seed),
                      guarded_random(d->ws, &seed), guarded_random(d->cs, &seed)};
+    if (t->conv.bf16) round_to_bf16(&before.dx);
     for (size_t i = 0; i < d->ys; i++) {
         exact sum = d->plain.y[i];
         if (t->bias) exact_add(&sum, (double)d->b.data[i % d->cs]);
         if (t->residual) exact_add(&sum, (double)d->r.data[i]);
         double want = plain_act(t->act, sum.value);
         worst_compare(&w[0], (double)p->y.data[i], want,
-                      slack * 1.2 * exact_bound(&sum) + 1e-6 * fabs(want));
+                      slack * 1.2 * exact_bound(&sum) + 1e-6 * fabs(want) +
+                          (t->out_f32 ? 0 : rounding_bound(t, t->act, &sum, want)));
     }
     for (size_t i = 0; i < d->xs; i++) {
         exact sum = d->plain.dx[i];
         if (t->add) exact_add(&sum, (double)before.dx.data[i]);
-        worst_compare(&w[1], (double)p->dx.data[i], sum.value, slack * exact_bound(&sum));
+        worst_compare(&w[1], (double)p->dx.data[i], sum.value,
+                      slack * exact_bound(&sum) + rounding_bound(t, TL_ACT_NONE, &sum, sum.value));
     }
     for (size_t i = 0; i < d->ws; i++) {
         exact sum = d->plain.dw[i];
@@ -211,7 +267,7 @@ static void assert_same(const guarded *a, const guarded *b) {
 
 typedef struct conv_contexts {
     int count;
-    const tl_isa *isa[MAX_TABLES];
+    tl_isa isa[MAX_TABLES];
     tl_context *one[MAX_TABLES], *many[MAX_TABLES];
     worst worst[MAX_TABLES][3];
 } conv_contexts;
@@ -226,14 +282,25 @@ static tl_context *isa_context(const char *isa, int threads) {
     return ctx;
 }
 
-static conv_contexts make_contexts(void) {
-    conv_contexts all = {0};
-    all.count = tl_isa_available(all.isa, MAX_TABLES);
-    for (int i = 0; i < all.count; i++) {
-        all.one[i] = isa_context(all.isa[i]->name, 1);
-        all.many[i] = isa_context(all.isa[i]->name, THREADS);
+/* With the tables of the machine, for floats those that differ, or for bf16 those that exist; and
+ * with those that only tests have. */
+static void make_contexts(conv_contexts *all, bool narrow) {
+    const tl_isa *found[MAX_TABLES];
+    int count = tl_isa_available(found, MAX_TABLES);
+    *all = (conv_contexts){0};
+    for (int i = 0; i < count; i++) {
+        bool another = i == 0 || found[i]->f32 != found[i - 1]->f32;
+        if (narrow ? found[i]->bf16 != NULL : another) all->isa[all->count++] = *found[i];
     }
-    return all;
+    if (narrow) {
+        all->isa[all->count++] = (tl_isa){"ref", &tl_kernels_ref, &ref_bf16};
+        all->isa[all->count++] = (tl_isa){"model", &tl_kernels_ref, &amx_model_table};
+    }
+    for (int i = 0; i < all->count; i++) {
+        all->one[i] = isa_context("ref", 1);
+        all->many[i] = isa_context("ref", THREADS);
+        all->one[i]->isa = all->many[i]->isa = &all->isa[i];
+    }
 }
 
 static void free_contexts(conv_contexts *all) {
@@ -241,7 +308,7 @@ static void free_contexts(conv_contexts *all) {
                                          "conv backward weights"};
     for (int i = 0; i < all->count; i++) {
         for (int pass = 0; pass < 3; pass++)
-            worst_report(&all->worst[i][pass], all->isa[i]->name, names[pass]);
+            worst_report(&all->worst[i][pass], all->isa[i].name, names[pass]);
         tl_context_free(all->one[i]);
         tl_context_free(all->many[i]);
     }
@@ -299,13 +366,17 @@ static void test_named_shapes(void **state) {
         make_conv(1, 6, 5, 1024, 20, 1, 1, 1, 0, 0, 0, 0, 1), /* rows 4 KiB apart */
         make_conv(1, 2, 2, 5, 6, 3, 1, 1, 3, 3, 3, 3, 1),     /* windows in the padding */
     };
-    conv_contexts all = make_contexts();
-    uint64_t seed = 1;
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        conv_case t = {shapes[i], i % 3 != 0, i % 4 == 1, i % 2 == 1, (tl_act)(i % 6)};
-        check_case(&all, &t, &seed);
+    for (int narrow = 0; narrow < 2; narrow++) {
+        conv_contexts all;
+        make_contexts(&all, narrow);
+        uint64_t seed = 1;
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+            conv_case t = {shapes[i], i % 3 != 0, i % 4 == 1, i % 2 == 1, (tl_act)(i % 6), false};
+            t.conv.bf16 = narrow;
+            check_case(&all, &t, &seed);
+        }
+        free_contexts(&all);
     }
-    free_contexts(&all);
 }
 
 static conv_case random_case(uint64_t *seed) {
@@ -327,19 +398,27 @@ static conv_case random_case(uint64_t *seed) {
     c.w = (c.kw - 1) * c.dilation_w + random_between(seed, 1, 9);
     c.oh = out_size(c.h, c.kh, c.stride_h, c.dilation_h, c.pad_top + random_between(seed, 0, 3));
     c.ow = out_size(c.w, c.kw, c.stride_w, c.dilation_w, c.pad_left + random_between(seed, 0, 3));
-    return (conv_case){c, random_between(seed, 0, 1), random_between(seed, 0, 1),
-                       random_between(seed, 0, 1), (tl_act)random_between(seed, 0, TL_ACT_GELU)};
+    return (conv_case){c,
+                       random_between(seed, 0, 1),
+                       random_between(seed, 0, 1),
+                       random_between(seed, 0, 1),
+                       (tl_act)random_between(seed, 0, TL_ACT_GELU),
+                       !depthwise && random_between(seed, 0, 3) == 0};
 }
 
 static void test_random_shapes(void **state) {
     (void)state;
-    conv_contexts all = make_contexts();
-    uint64_t seed = 2;
-    for (int i = 0; i < 150; i++) {
-        conv_case t = random_case(&seed);
-        check_case(&all, &t, &seed);
+    for (int narrow = 0; narrow < 2; narrow++) {
+        conv_contexts all;
+        make_contexts(&all, narrow);
+        uint64_t seed = 2;
+        for (int i = 0; i < 150; i++) {
+            conv_case t = random_case(&seed);
+            t.conv.bf16 = narrow;
+            check_case(&all, &t, &seed);
+        }
+        free_contexts(&all);
     }
-    free_contexts(&all);
 }
 
 /* A folded scale must give what scaled weights give. */

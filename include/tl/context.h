@@ -38,7 +38,7 @@ typedef struct tl_context_options {
     void *alloc_user;    /* handed to alloc */
     tl_log_fn log;       /* NULL = messages are dropped */
     void *log_user;      /* handed to log */
-    const char *isa;     /* highest instruction set to use ("ref", "avx2", "avx512");
+    const char *isa;     /* highest instruction set to use, see tl_isa_list();
                             NULL = the environment's TL_ISA, else the best the machine has */
     size_t memory_limit; /* bytes the context may hold at once; 0 = no limit */
     tl_parallel_for_fn parallel_for; /* NULL = the context starts `threads` - 1 threads of its own,

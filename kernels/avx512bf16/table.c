@@ -1,4 +1,6 @@
-/* The table of AVX512-BF16: what kernels/simd holds, compiled for elements of bf16. */
+/* The table of AVX512-BF16: what kernels/simd holds, compiled for elements of bf16; and that of
+ * AMX, whose matrix multiplication alone is another. */
+#include "amx/amx.h"
 #include "avx512bf16/avx512bf16.h"
 #include "avx512bf16/elem.h"
 #include "ref/ref.h"
@@ -54,36 +56,37 @@ static void group_floats(const float *const *rows, void *to, int64_t n) {
 #undef BODY
 }
 
+/* All of a table but its name and the tile. */
+#define ROWS                                                                                       \
+    .element = sizeof(elem), .group = ELEM_GROUP, .group_rows = group_rows,                        \
+    .group_floats = group_floats, .depthwise_row = tl_avx512bf16_depthwise_row,                    \
+    .depthwise_grad = tl_avx512bf16_depthwise_grad, .widen = widen, .narrow = narrow,              \
+    .act_forward = simd_act_forward, .act_backward = simd_act_backward, .add = simd_add,           \
+    .mul = simd_mul, .mul_add = simd_mul_add, .scale_shift = simd_scale_shift,                     \
+    .moments = simd_moments, .moments_backward = simd_moments_backward, .affine3 = simd_affine3,   \
+    .row_sums = simd_row_sums, .max_pool = simd_max_pool,                                          \
+    .max_pool_backward = simd_max_pool_backward, .avg_pool = simd_avg_pool,                        \
+    .avg_pool_backward = simd_avg_pool_backward, .softmax = simd_softmax,                          \
+    .softmax_backward = simd_softmax_backward
+
 const struct tl_kernels tl_kernels_avx512bf16 = {
+    ROWS,
     .name = "avx512bf16",
-    .element = sizeof(elem),
     .mr = TL_AVX512_MR,
     .nr = TL_AVX512_NR,
     .nr_narrow = TL_AVX512_NR_NARROW,
-    .group = ELEM_GROUP,
-    .group_rows = group_rows,
-    .group_floats = group_floats,
     .gemm_begin = tl_ref_gemm_nothing,
     .gemm_tile = tl_avx512bf16_gemm_tile,
     .gemm_end = tl_ref_gemm_nothing,
-    .depthwise_row = tl_avx512bf16_depthwise_row,
-    .depthwise_grad = tl_avx512bf16_depthwise_grad,
-    .widen = widen,
-    .narrow = narrow,
-    .act_forward = simd_act_forward,
-    .act_backward = simd_act_backward,
-    .add = simd_add,
-    .mul = simd_mul,
-    .mul_add = simd_mul_add,
-    .scale_shift = simd_scale_shift,
-    .moments = simd_moments,
-    .moments_backward = simd_moments_backward,
-    .affine3 = simd_affine3,
-    .row_sums = simd_row_sums,
-    .max_pool = simd_max_pool,
-    .max_pool_backward = simd_max_pool_backward,
-    .avg_pool = simd_avg_pool,
-    .avg_pool_backward = simd_avg_pool_backward,
-    .softmax = simd_softmax,
-    .softmax_backward = simd_softmax_backward,
+};
+
+const struct tl_kernels tl_kernels_amx = {
+    ROWS,
+    .name = "amx",
+    .mr = TL_AMX_MR,
+    .nr = TL_AMX_NR,
+    .nr_narrow = TL_AMX_NR_NARROW,
+    .gemm_begin = tl_amx_gemm_begin,
+    .gemm_tile = tl_amx_gemm_tile,
+    .gemm_end = tl_amx_gemm_end,
 };

@@ -33,17 +33,26 @@ typedef struct job {
     double predicted; /* peak of memory, bytes */
 } job;
 
-static int list_isa(const cli_args *args) {
+/* What there is, and which of it --isa or TL_ISA choose. */
+static int show_isa(const cli_args *args, const char *chosen) {
     const char *names[MAX_ISAS];
     int count = tl_isa_list(names, MAX_ISAS);
     if (count > MAX_ISAS) count = MAX_ISAS;
     if (!cli_given(args, "--json")) {
-        for (int i = 0; i < count; i++) puts(names[i]);
+        for (int i = 0; i < count; i++)
+            printf("%s%s\n", names[i], strcmp(names[i], chosen) == 0 ? " (chosen)" : "");
         return CLI_OK;
     }
     json_t *list = json_array();
     for (int i = 0; i < count; i++) json_array_append_new(list, json_string(names[i]));
-    return cli_print_json(args, json_pack("{s:o}", "isa", list));
+    return cli_print_json(args, json_pack("{s:o, s:s}", "isa", list, "chosen", chosen));
+}
+
+static int list_isa(const cli_args *args) {
+    cli_session session;
+    int result = cli_session_open(&session, args);
+    if (result != CLI_OK) return result;
+    return cli_session_close(&session, show_isa(args, tl_context_isa(session.ctx)));
 }
 
 static int check_arch(const cli_args *args) {
