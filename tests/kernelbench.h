@@ -1,6 +1,6 @@
-/* test_kernelcheck --bench [ISA] [THREADS] [FILTER] [BATCH]: layers of real networks, each timed in
- * turn with a loop of nothing but multiply-adds, so that a noisy machine slows both. Prints the
- * best of several runs as GFLOP/s and as a share of that ceiling. */
+/* test_kernelcheck --bench|--bench-bf16 [ISA] [THREADS] [FILTER] [BATCH]: layers of real networks,
+ * each timed in turn with a loop of nothing but multiply-adds, so that a noisy machine slows both.
+ * Prints the best of several runs as GFLOP/s and as a share of that ceiling. */
 #ifndef TL_TESTS_KERNELBENCH_H
 #define TL_TESTS_KERNELBENCH_H
 
@@ -12,7 +12,9 @@
 #include <immintrin.h>
 #endif
 
+#include "amx/amx.h"
 #include "compute/conv.h"
+#include "ref/ref.h"
 #include "simd/unroll.h"
 
 /* With one thread its own processor time, which other programs disturb less. */
@@ -112,6 +114,42 @@ __attribute__((target("avx512f"))) static inline float bench_chains_avx512(float
     return _mm512_cvtss_f32(sum[0]);
 }
 
+__attribute__((target("avx512f,avx512bf16"))) static inline float bench_chains_bf16(float factor) {
+    __m512 sum[CEILING_CHAINS];
+    __m512bh scale = (__m512bh)_mm512_castps_si512(_mm512_set1_ps(factor));
+    UNROLL
+    for (int i = 0; i < CEILING_CHAINS; i++) sum[i] = _mm512_set1_ps((float)i);
+    for (int step = 0; step < CEILING_STEPS; step++) {
+        UNROLL
+        for (int i = 0; i < CEILING_CHAINS; i++) sum[i] = _mm512_dpbf16_ps(sum[i], scale, scale);
+    }
+    UNROLL
+    for (int i = 1; i < CEILING_CHAINS; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
+    return _mm512_cvtss_f32(sum[0]);
+}
+
+/* Four tiles of sums, as the kernel has them: a chain each. */
+__attribute__((target("amx-tile,amx-bf16"))) static inline float bench_chains_amx(float factor) {
+    (void)factor;
+    float sums[16][16];
+    tl_amx_gemm_begin();
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_zero(4);
+    _tile_zero(5);
+    for (int step = 0; step < CEILING_STEPS; step++) {
+        _tile_dpbf16ps(0, 4, 5);
+        _tile_dpbf16ps(1, 4, 5);
+        _tile_dpbf16ps(2, 4, 5);
+        _tile_dpbf16ps(3, 4, 5);
+    }
+    _tile_stored(0, sums, sizeof sums[0]);
+    tl_amx_gemm_end();
+    return sums[0][0];
+}
+
 /* Of sixteen registers two are needed for other things. */
 __attribute__((target("avx2,fma"))) static inline float bench_chains_avx2(float factor) {
     enum { CHAINS = CEILING_CHAINS / 2 };
@@ -144,13 +182,18 @@ typedef struct bench_ceiling {
     double flop; /* of one call */
 } bench_ceiling;
 
-static inline bench_ceiling bench_make_ceiling(const char *isa) {
+static inline bench_ceiling bench_make_ceiling(const char *isa, bool bf16) {
     double flop = 2.0 * CEILING_CHAINS * CEILING_STEPS;
 #if defined(__x86_64__)
+    if (bf16 && strcmp(isa, "amx") == 0)
+        return (bench_ceiling){bench_chains_amx, 2.0 * 4 * 16 * 16 * 32 * CEILING_STEPS};
+    if (bf16) return (bench_ceiling){bench_chains_bf16, 32 * flop};
+    if (strcmp(isa, "amx") == 0) return (bench_ceiling){bench_chains_avx512, 16 * flop};
     if (strncmp(isa, "avx512", 6) == 0) return (bench_ceiling){bench_chains_avx512, 16 * flop};
     if (strcmp(isa, "avx2") == 0) return (bench_ceiling){bench_chains_avx2, 16 * flop};
 #endif
     (void)isa;
+    (void)bf16;
     return (bench_ceiling){bench_chains_ref, flop};
 }
 
@@ -190,9 +233,10 @@ static inline void bench_pass(tl_context *ctx, const tl_conv *c, const bench_buf
     if (pass == 3) tl_conv_pack(ctx, c, b->w, NULL, b->packed);
 }
 
-static inline void bench_one(tl_context *ctx, const bench_layer *layer, int n,
+static inline void bench_one(tl_context *ctx, const bench_layer *layer, int n, bool bf16,
                              const bench_ceiling *ceiling) {
     tl_conv c = bench_conv(layer, n);
+    c.bf16 = bf16;
     size_t xs = (size_t)(c.n * c.h * c.w * c.ic), ys = (size_t)(c.n * c.oh * c.ow * c.oc);
     size_t ws = (size_t)(c.oc * c.kh * c.kw * c.ic / c.groups), work = 0;
     for (int pass = 0; pass < 3; pass++) {
@@ -206,6 +250,10 @@ static inline void bench_one(tl_context *ctx, const bench_layer *layer, int n,
                        bench_floats(xs),
                        bench_floats(ws),
                        bench_floats(work)};
+    if (bf16) { /* in place: from the front on, each is read before it is written over */
+        tl_ref_narrow(b.x, b.x, (int64_t)xs);
+        tl_ref_narrow(b.y, b.y, (int64_t)ys);
+    }
     tl_conv_pack(ctx, &c, b.w, NULL, b.packed);
     bool alone = tl_context_threads(ctx) == 1;
     double flop = 2.0 * (double)ys * (double)ws / (double)c.oc, best[4], top = 0.0;
@@ -231,7 +279,7 @@ static inline void bench_one(tl_context *ctx, const bench_layer *layer, int n,
     for (size_t i = 0; i < 7; i++) free(all[i]);
 }
 
-static inline int bench(int argc, char **argv) {
+static inline int bench(int argc, char **argv, bool bf16) {
     tl_context_options options;
     tl_context_options_init(&options, sizeof options);
     options.isa = argc > 0 ? argv[0] : NULL;
@@ -242,16 +290,21 @@ static inline int bench(int argc, char **argv) {
         fprintf(stderr, "%s\n", tl_last_error());
         return 2;
     }
-    bench_ceiling ceiling = bench_make_ceiling(tl_context_isa(ctx));
+    if (bf16 && !tl_context_bf16_kernels(ctx)) {
+        fprintf(stderr, "%s has no arithmetic on bf16\n", tl_context_isa(ctx));
+        tl_context_free(ctx);
+        return 2;
+    }
+    bench_ceiling ceiling = bench_make_ceiling(tl_context_isa(ctx), bf16);
     for (int i = 0; i < 5; i++) (void)bench_ceiling_gflops(ctx, &ceiling);
-    printf("%s, %d threads, ceiling %.1f GFLOP/s\n", tl_context_isa(ctx), options.threads,
-           bench_ceiling_gflops(ctx, &ceiling));
+    printf("%s %s, %d threads, ceiling %.1f GFLOP/s\n", tl_context_isa(ctx), bf16 ? "bf16" : "f32",
+           options.threads, bench_ceiling_gflops(ctx, &ceiling));
     printf("%-34s forward                    backward data              backward weights\n", "");
     const int batches[2] = {argc > 3 ? atoi(argv[3]) : 1, 16};
     for (int b = 0; b < (argc > 3 ? 1 : 2); b++) {
         for (size_t i = 0; i < sizeof bench_layers / sizeof bench_layers[0]; i++) {
             if (strstr(bench_layers[i].name, filter))
-                bench_one(ctx, &bench_layers[i], batches[b], &ceiling);
+                bench_one(ctx, &bench_layers[i], batches[b], bf16, &ceiling);
         }
     }
     tl_context_free(ctx);

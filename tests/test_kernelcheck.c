@@ -611,7 +611,8 @@ static void test_every_slot_has_a_row(void **state) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench(argc - 2, argv + 2, false);
+    if (argc > 1 && strcmp(argv[1], "--bench-bf16") == 0) return bench(argc - 2, argv + 2, true);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemm_tile),
         cmocka_unit_test(test_depthwise_row),
