@@ -224,11 +224,11 @@ static double rounding_bound(const conv_case *t, tl_act act, const exact *sum, d
 }
 
 /* Compares with sums that were begun with what the buffers of this seed held. */
-static void compare_passes(const conv_case *t, const conv_data *d, const passes *p, uint64_t seed,
-                           worst w[3]) {
+static void compare_passes(const tl_context *ctx, const conv_case *t, const conv_data *d,
+                           const passes *p, uint64_t seed, worst w[3]) {
     /* Winograd's method carries a tile's errors to each of its pixels, also to those at an edge
      * that are a sum of few. */
-    double slack = tl_winograd_choose(&t->conv) ? 4.0 : 1.0;
+    double slack = tl_winograd_choose(ctx, &t->conv) ? 4.0 : 1.0;
     passes before = {guarded_random(d->ys, &seed), guarded_random(d->xs, &seed),
                      guarded_random(d->ws, &seed), guarded_random(d->cs, &seed)};
     if (t->conv.bf16) round_to_bf16(&before.dx);
@@ -326,7 +326,7 @@ static void check_case(conv_contexts *all, const conv_case *t, uint64_t *seed) {
         assert_same(&one.dx, &many.dx);
         assert_same(&one.dw, &many.dw);
         assert_same(&one.db, &many.db);
-        compare_passes(t, &d, &one, start, all->worst[i]);
+        compare_passes(all->one[i], t, &d, &one, start, all->worst[i]);
         free_passes(&one);
         free_passes(&many);
     }
@@ -447,11 +447,69 @@ static void test_packing_scales(void **state) {
     }
 }
 
+/* --- Winograd's method beside the direct way ----------------------------------------------------
+ */
+
+/* Root of the mean square of errors, relative to that of the values. */
+static double relative_error(const guarded *got, const exact *want) {
+    double errors = 0.0, values = 0.0;
+    for (size_t i = 0; i < got->count; i++) {
+        double error = (double)got->data[i] - want[i].value;
+        errors += error * error;
+        values += want[i].value * want[i].value;
+    }
+    return sqrt(errors / values);
+}
+
+typedef struct conv_errors {
+    double y, dx;
+} conv_errors;
+
+static conv_errors errors_of(tl_context *ctx, const conv_case *t, const conv_data *d) {
+    passes p = run_passes(ctx, t, d, 1);
+    conv_errors e = {relative_error(&p.y, d->plain.y), relative_error(&p.dx, d->plain.dx)};
+    free_passes(&p);
+    return e;
+}
+
+static void test_winograd_error(void **state) {
+    (void)state;
+    const conv_case cases[] = {{.conv = make_conv(4, 16, 16, 64, 64, 3, 1, 1, 1, 1, 1, 1, 1)},
+                               {.conv = make_conv(24, 7, 7, 64, 64, 3, 1, 1, 1, 1, 1, 1, 1)}};
+    tl_context_options options;
+    tl_context_options_init(&options, sizeof options);
+    tl_context *fast, *low;
+    assert_ok(tl_context_create(&options, &fast));
+    options.low_memory = 1;
+    assert_ok(tl_context_create(&options, &low));
+    uint64_t seed = 4;
+    for (size_t i = 0; i < 2; i++) {
+        const tl_conv *c = &cases[i].conv;
+        int m = tl_winograd_choose(fast, c);
+        assert_int_equal(m, i ? 2 : 4);
+        assert_int_equal(tl_winograd_choose(low, c), 0);
+        assert_int_equal(tl_conv_packed_bytes(fast, c) / (size_t)((m + 2) * (m + 2)),
+                         tl_conv_packed_bytes(low, c) / 9);
+        conv_data d = make_data(&cases[i], &seed);
+        conv_errors winograd = errors_of(fast, &cases[i], &d),
+                    direct = errors_of(low, &cases[i], &d);
+        print_message("F(%dx%d,3x3), %d channels: relative error %.1e, directly %.1e; gradient of "
+                      "the input %.1e, directly %.1e\n",
+                      m, m, (int)c->ic, winograd.y, direct.y, winograd.dx, direct.dx);
+        assert_true(direct.y < 5e-7 && direct.dx < 5e-7);
+        assert_true(winograd.y < 2e-6 && winograd.dx < 2e-6);
+        free_data(&d);
+    }
+    tl_context_free(fast);
+    tl_context_free(low);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_named_shapes),
         cmocka_unit_test(test_random_shapes),
         cmocka_unit_test(test_packing_scales),
+        cmocka_unit_test(test_winograd_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,6 +45,9 @@ typedef struct tl_context_options {
                                         which sleep between calls; otherwise it starts none and cuts
                                         work into `threads` parts. Results are the same bits. */
     void *parallel_user;             /* handed to parallel_for */
+    int low_memory; /* other than 0: 3 x 3 convolutions directly instead of by Winograd's method.
+                       Packed weights are as large as the weights instead of 2 to 4 times that, up
+                       to twice as many operations are made; results differ by rounding. */
 } tl_context_options;
 
 /* Fills `options` with defaults. `size` is sizeof(tl_context_options) as the caller was

@@ -117,6 +117,7 @@ tl_status tl_context_create(const tl_context_options *options, tl_context **out)
     ctx->alloc = o.alloc;
     ctx->alloc_user = o.alloc_user;
     ctx->memory_limit = o.memory_limit;
+    ctx->low_memory = o.low_memory != 0;
     ctx->log = o.log;
     ctx->log_user = o.log_user;
     ctx->isa = isa;
@@ -162,6 +163,10 @@ const struct tl_kernels *tl_context_kernels(const tl_context *ctx) {
 
 const struct tl_kernels *tl_context_bf16_kernels(const tl_context *ctx) {
     return ctx->isa->bf16;
+}
+
+bool tl_context_low_memory(const tl_context *ctx) {
+    return ctx->low_memory;
 }
 
 void tl_context_memory(const tl_context *ctx, size_t *current, size_t *peak) {

@@ -22,6 +22,8 @@ void *tl_alloc_array(tl_context *ctx, size_t count, size_t size);
 /* Keeps the content up to the smaller size; on failure the old block is untouched. */
 void *tl_realloc(tl_context *ctx, void *block, size_t size);
 void tl_free(tl_context *ctx, void *block); /* NULL is allowed */
+/* Whether memory is wanted more than speed. */
+bool tl_context_low_memory(const tl_context *ctx);
 /* Bytes that the context's limit still allows; SIZE_MAX when it has none. */
 size_t tl_memory_left(const tl_context *ctx);
 char *tl_strdup(tl_context *ctx, const char *text);

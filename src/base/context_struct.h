@@ -13,6 +13,7 @@ struct tl_context {
     tl_alloc_fn alloc;
     void *alloc_user;
     size_t memory_limit;
+    bool low_memory;
     atomic_size_t memory_current, memory_peak;
 
     tl_log_fn log;

@@ -13,6 +13,7 @@ static const cli_flag flags[] = {
     {"--batch", CLI_COUNT, .value = "N", .help = "pictures a run", .preset = "1"},
     CLI_FLAG_THREADS,
     CLI_FLAG_DTYPE,
+    CLI_FLAG_LOW_MEMORY,
     {"--iters", CLI_COUNT, .value = "N", .help = "timed runs, after one to warm up",
      .preset = "10"},
     {"--isa", CLI_TEXT, .value = "NAME", .help = "highest instruction set to use"},

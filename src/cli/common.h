@@ -19,8 +19,8 @@ typedef struct cli_session {
     int warning_count; /* all of them, also those not kept */
 } cli_session;
 
-/* Creates the context with --threads and --isa where the command has them, and settles --dtype:
- * with a line on stderr when it cannot be as asked. Returns an exit status. */
+/* Creates the context with --threads, --low-memory and --isa where the command has them, and
+ * settles --dtype: with a line on stderr when it cannot be as asked. Returns an exit status. */
 int cli_session_open(cli_session *session, const cli_args *args);
 /* Frees the context; when the job went well, shows the warnings on stderr first. Returns `status`.
  */
@@ -82,6 +82,8 @@ extern const cli_command cli_finetune, cli_eval, cli_predict, cli_features, cli_
         "--dtype", CLI_TEXT, .value = "f32|bf16", .choices = true,                                 \
                              .help = "type of the computation", .preset = "f32"                    \
     }
+#define CLI_FLAG_LOW_MEMORY                                                                        \
+    { "--low-memory", CLI_SWITCH, .help = "smaller packed weights, slower convolutions" }
 #define CLI_FLAG_MODEL(what)                                                                       \
     { "--model", CLI_TEXT, .required = true, .value = what, .help = "the network" }
 #define CLI_FLAG_PREPROCESS                                                                        \

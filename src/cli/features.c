@@ -8,6 +8,7 @@ static const cli_flag flags[] = {
     CLI_FLAG_PREPROCESS,
     CLI_FLAG_DTYPE,
     CLI_FLAG_THREADS,
+    CLI_FLAG_LOW_MEMORY,
     CLI_FLAG_JSON,
     {0},
 };

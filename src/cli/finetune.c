@@ -48,6 +48,7 @@ static const cli_flag flags[] = {
     CLI_FLAG_DTYPE,
     {"--seed", CLI_TEXT, .value = "S", .help = "of split, order, weights, dropout", .preset = "0"},
     CLI_FLAG_THREADS,
+    CLI_FLAG_LOW_MEMORY,
     CLI_FLAG_JSON,
     {0},
 };
@@ -137,7 +138,7 @@ static int set_options(const cli_session *session, tl_finetune_options *options)
     for (int i = 0; flags[i].name; i++) {
         const char *value = args->values[i];
         if (!value || strcmp(flags[i].name, "--threads") == 0 ||
-            strcmp(flags[i].name, "--json") == 0)
+            strcmp(flags[i].name, "--low-memory") == 0 || strcmp(flags[i].name, "--json") == 0)
             continue;
         if (strcmp(flags[i].name, "--dtype") == 0) value = tl_dtype_name(session->dtype);
         char key[64];

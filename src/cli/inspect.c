@@ -9,6 +9,7 @@ static const cli_flag flags[] = {
     {"--optimizer", CLI_TEXT, .value = "sgd|adam|adamw|rmsprop", .choices = true,
      .help = "what training would use, for the memory", .preset = "adam"},
     CLI_FLAG_THREADS,
+    CLI_FLAG_LOW_MEMORY,
     CLI_FLAG_JSON,
     {0},
 };

@@ -11,6 +11,7 @@ static const cli_flag flags[] = {
      .help = "dimension order of both files", .preset = "nhwc"},
     CLI_FLAG_DTYPE,
     CLI_FLAG_THREADS,
+    CLI_FLAG_LOW_MEMORY,
     CLI_FLAG_JSON,
     {0},
 };

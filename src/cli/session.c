@@ -27,6 +27,7 @@ int cli_session_open(cli_session *session, const cli_args *args) {
     tl_context_options options;
     tl_context_options_init(&options, sizeof options);
     options.threads = (int)cli_whole(args, "--threads");
+    options.low_memory = cli_given(args, "--low-memory");
     options.isa = cli_text(args, "--isa");
     options.log = keep_warning;
     options.log_user = session;

@@ -26,8 +26,8 @@ bool tl_conv_writes_f32(const tl_conv *conv) {
     return !tl_conv_is_depthwise(conv);
 }
 
-bool tl_conv_cuts(const tl_conv *conv) {
-    return tl_conv_is_depthwise(conv) || !tl_winograd_choose(conv);
+bool tl_conv_cuts(const tl_context *ctx, const tl_conv *conv) {
+    return tl_conv_is_depthwise(conv) || !tl_winograd_choose(ctx, conv);
 }
 
 void tl_conv_input_rows(const tl_conv *conv, int64_t begin, int64_t end, int64_t *in_begin,
@@ -52,7 +52,7 @@ tl_conv tl_conv_band(const tl_conv *conv, int64_t begin, int64_t end) {
 
 size_t tl_conv_packed_bytes(tl_context *ctx, const tl_conv *conv) {
     if (tl_conv_is_depthwise(conv)) return tl_depthwise_packed_bytes(conv);
-    int m = tl_winograd_choose(conv);
+    int m = tl_winograd_choose(ctx, conv);
     if (m) return tl_winograd_packed_size(ctx, conv, m) * sizeof(float);
     tl_joined joined = tl_conv_joined(conv);
     tl_gather g = forward_gather(ctx, conv, &joined);
@@ -66,7 +66,7 @@ void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, co
         tl_depthwise_pack(conv, weights, scale, packed);
         return;
     }
-    int m = tl_winograd_choose(conv);
+    int m = tl_winograd_choose(ctx, conv);
     if (m) {
         tl_winograd_source source = {weights, conv->oc, conv->ic, 9 * conv->ic, 1, conv->ic, scale};
         tl_winograd_pack(ctx, &source, m, packed);
@@ -91,7 +91,7 @@ void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, co
 }
 
 static size_t forward_work_bytes(tl_context *ctx, const tl_conv *conv) {
-    int m = tl_winograd_choose(conv);
+    int m = tl_winograd_choose(ctx, conv);
     if (m) return tl_winograd_work(ctx, conv, m) * sizeof(float);
     tl_joined joined = tl_conv_joined(conv);
     tl_gather g = forward_gather(ctx, conv, &joined);
@@ -111,7 +111,7 @@ void tl_conv_forward(tl_context *ctx, const tl_conv *conv, const void *x, const 
         tl_depthwise_forward(ctx, conv, x, packed, epilogue, y);
         return;
     }
-    int m = tl_winograd_choose(conv);
+    int m = tl_winograd_choose(ctx, conv);
     if (m) {
         tl_winograd_run(ctx, conv, m, x, packed, epilogue, false, y, work);
         return;

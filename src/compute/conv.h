@@ -34,7 +34,7 @@ typedef struct tl_conv {
  */
 bool tl_conv_writes_f32(const tl_conv *conv);
 /* Whether some rows of the output, computed by themselves, have the same bits. */
-bool tl_conv_cuts(const tl_conv *conv);
+bool tl_conv_cuts(const tl_context *ctx, const tl_conv *conv);
 /* The rows of the input that rows [begin, end) of the output are made of, one at least. */
 void tl_conv_input_rows(const tl_conv *conv, int64_t begin, int64_t end, int64_t *in_begin,
                         int64_t *in_end);

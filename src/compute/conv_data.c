@@ -34,7 +34,7 @@ static size_t class_packed_bytes(const tl_gather *g) {
 enum { WINOGRAD_PIXELS = 1024 };
 
 /* That convolution; m is 0 where it does not suit. */
-static int turned_conv(const tl_conv *c, tl_conv *turned) {
+static int turned_conv(const tl_context *ctx, const tl_conv *c, tl_conv *turned) {
     *turned = (tl_conv){.n = c->n,
                         .h = c->oh,
                         .w = c->ow,
@@ -52,7 +52,7 @@ static int turned_conv(const tl_conv *c, tl_conv *turned) {
                         .pad_left = c->kw - 1 - c->pad_left,
                         .groups = c->groups,
                         .bf16 = c->bf16};
-    int m = tl_winograd_choose(turned);
+    int m = tl_winograd_choose(ctx, turned);
     return m == 4 ? m : 0;
 }
 
@@ -75,7 +75,7 @@ static void run_turned(tl_context *ctx, const tl_conv *turned, int m, const floa
 size_t tl_conv_data_work_bytes(tl_context *ctx, const tl_conv *conv) {
     size_t most = 0;
     tl_conv turned;
-    int m = turned_conv(conv, &turned);
+    int m = turned_conv(ctx, conv, &turned);
     if (m) {
         most = turned_packed_size(ctx, &turned, m) + tl_winograd_work(ctx, &turned, m);
         most *= sizeof(float);
@@ -128,7 +128,7 @@ void tl_conv_backward_data(tl_context *ctx, const tl_conv *conv, const void *dy,
         return;
     }
     tl_conv turned;
-    int m = turned_conv(conv, &turned);
+    int m = turned_conv(ctx, conv, &turned);
     if (m && conv->n * conv->h * conv->w >= WINOGRAD_PIXELS) {
         run_turned(ctx, &turned, m, dy, weights, add, dx, work);
         return;

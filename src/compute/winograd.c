@@ -48,8 +48,8 @@ static bool image_reaches(const tl_conv *c, int side) {
     return c->oh >= side && c->ow >= side;
 }
 
-int tl_winograd_choose(const tl_conv *c) {
-    if (c->bf16 || c->band) return 0;
+int tl_winograd_choose(const tl_context *ctx, const tl_conv *c) {
+    if (c->bf16 || c->band || tl_context_low_memory(ctx)) return 0;
     bool fits = c->kh == 3 && c->kw == 3 && c->stride_h == 1 && c->stride_w == 1 &&
                 c->dilation_h == 1 && c->dilation_w == 1 && c->groups == 1;
     if (!fits || c->ic < MIN_CHANNELS || c->oc < MIN_CHANNELS || !image_reaches(c, 4)) return 0;

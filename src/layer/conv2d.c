@@ -165,7 +165,7 @@ static tl_conv conv_of(const tl_op_call *call) {
 static bool rows(const tl_op_call *whole, tl_rows out, tl_rows *in) {
     tl_conv conv = conv_of(whole);
     tl_conv_input_rows(&conv, out.begin, out.end, &in->begin, &in->end);
-    return tl_conv_cuts(&conv);
+    return tl_conv_cuts(whole->ctx, &conv);
 }
 
 static bool writes_f32(const tl_op_call *call) {
