@@ -28,10 +28,11 @@ TILE_INLINE void tile_group(const elem *const *a, int64_t at, const elem *b, con
     }
 }
 
-/* `fetch` is a constant too: the loop without is a little faster. */
+/* `fetch` is a constant too: the loop without is a little faster, which tiles of fewer rows are not
+ * worth a second one for. Those with nothing to fetch look at B, which is there already. */
 TILE_INLINE void tile_multiply(const tl_gemm_tile *t, const int rows, const int vectors,
                                const bool fetch, vec sum[TILE_MR][TILE_VECTORS]) {
-    const char *next = t->next;
+    const char *next = t->next ? t->next : t->b;
     for (int64_t r = 0; r < t->taps; r++) {
         const elem *a[TILE_MR];
         UNROLL
@@ -157,7 +158,7 @@ TILE_INLINE void tile_run(const tl_gemm_tile *t, const int rows, const int vecto
     for (int i = 0; i < rows; i++) {
         for (int v = 0; v < vectors; v++) sum[i][v] = vec_set(0.0f);
     }
-    if (t->next)
+    if (t->next || rows < TILE_MR)
         tile_multiply(t, rows, vectors, true, sum);
     else
         tile_multiply(t, rows, vectors, false, sum);
