@@ -150,6 +150,25 @@ typedef struct tl_winograd_output {
     tl_act act;
 } tl_winograd_output;
 
+/* v[p * v_step + filter], of one channel, from the weights w[tap * w_tap + filter]. */
+typedef struct tl_winograd_weights {
+    int m;
+    const float *w;
+    int64_t w_tap;
+    float *v;
+    int64_t v_step, c; /* c filters */
+} tl_winograd_weights;
+
+/* The gradients of 3 x 3 weights, dw[tap * dw_tap + channel] +=, from the sums over all tiles
+ * t[p * t_step + channel] of a transformed input times a transformed gradient of outputs. */
+typedef struct tl_winograd_filter {
+    int m;
+    const float *t;
+    int64_t t_step, c;
+    float *dw;
+    int64_t dw_tap;
+} tl_winograd_filter;
+
 /* --- the table ------------------------------------------------------------------------------ */
 
 /* Settings of one optimiser update over a flat range; see src/train/optimizer.c for the rules. */
@@ -251,6 +270,10 @@ struct tl_kernels {
 
     void (*winograd_input)(const tl_winograd_input *tile);
     void (*winograd_output)(const tl_winograd_output *tile);
+    void (*winograd_weights)(const tl_winograd_weights *plane);
+    /* As winograd_input, for x[m * m], the gradients of outputs. */
+    void (*winograd_gradient)(const tl_winograd_input *tile);
+    void (*winograd_filter)(const tl_winograd_filter *tile);
 
     /* Optimiser updates over n weights w with gradients g and their state. */
     void (*sgd)(const tl_update *u, float *w, const float *g, float *velocity, int64_t n);

@@ -112,6 +112,9 @@ static inline void check_tables(const char *what, check_fn check, int rounds) {
     SLOT(depthwise_grad, "kernelcheck")                                                            \
     SLOT(winograd_input, "kernelcheck")                                                            \
     SLOT(winograd_output, "kernelcheck")                                                           \
+    SLOT(winograd_weights, "kernelcheck")                                                          \
+    SLOT(winograd_gradient, "kernelcheck")                                                         \
+    SLOT(winograd_filter, "kernelcheck")                                                           \
     SLOT(widen, "kernelcheck_bf16")                                                                \
     SLOT(narrow, "kernelcheck_bf16")                                                               \
     SLOT(act_forward, "kernelcheck")                                                               \

@@ -250,7 +250,7 @@ static void compare_passes(const tl_context *ctx, const conv_case *t, const conv
     for (size_t i = 0; i < d->ws; i++) {
         exact sum = d->plain.dw[i];
         exact_add(&sum, (double)before.dw.data[i]);
-        worst_compare(&w[2], (double)p->dw.data[i], sum.value, exact_bound(&sum));
+        worst_compare(&w[2], (double)p->dw.data[i], sum.value, slack * exact_bound(&sum));
     }
     for (size_t o = 0; o < d->cs; o++) {
         exact sum = {0};
@@ -346,6 +346,8 @@ static void test_named_shapes(void **state) {
         make_conv(1, 33, 36, 33, 40, 3, 1, 1, 0, 1, 0, 0, 1),
         make_conv(1, 30, 33, 33, 32, 3, 1, 1, 0, 2, 1, 0, 1), /* and many, padded unevenly */
         make_conv(2, 7, 9, 64, 35, 3, 1, 1, 1, 1, 1, 1, 1),   /* small tiles */
+        make_conv(12, 7, 7, 40, 35, 3, 1, 1, 1, 1, 1, 1, 1),  /* also for both gradients */
+        make_conv(3, 30, 29, 33, 47, 3, 1, 1, 1, 1, 1, 1, 1), /* tiles in two blocks */
         make_conv(1, 10, 10, 20, 36, 3, 2, 1, 0, 0, 1, 1, 1), /* TensorFlow SAME */
         make_conv(1, 13, 12, 18, 16, 3, 1, 2, 2, 2, 2, 2, 1), /* dilated */
         make_conv(1, 13, 12, 10, 12, 3, 2, 3, 3, 2, 1, 4, 1), /* dilated and strided */

@@ -231,6 +231,7 @@ static void test_depthwise_grad(void **state) {
 typedef struct winograd_matrices {
     int m, side;
     double in[6][6], out[4][6];
+    double gradient[6][4], filter[3][6]; /* out and the weights' transform, transposed */
 } winograd_matrices;
 
 static winograd_matrices make_matrices(int m) {
@@ -239,17 +240,21 @@ static winograd_matrices make_matrices(int m) {
     const double *point = m == 2 ? points2 : points4;
     winograd_matrices w = {.m = m, .side = m + 2};
     for (int a = 0; a < w.side; a++) { /* the last row is infinity's: nothing is left out */
-        double product[7] = {1};
+        double product[7] = {1}, distance = 1;
         int degree = 0;
+        bool finite = a + 1 < w.side;
         for (int b = 0; b < w.side - 1; b++) {
             if (b == a) continue;
+            if (finite) distance *= point[a] - point[b];
             for (int k = ++degree; k >= 0; k--)
                 product[k] = (k ? product[k - 1] : 0) - point[b] * product[k];
         }
         double sign = m == 2 && a == 0 ? -1 : 1;
         for (int k = 0; k < w.side; k++) w.in[a][k] = sign * product[k];
         for (int j = 0; j < m; j++)
-            w.out[j][a] = a + 1 < w.side ? pow(point[a], j) : (j == m - 1 ? 1.0 : 0.0);
+            w.gradient[a][j] = w.out[j][a] = finite ? pow(point[a], j) : (j == m - 1 ? 1.0 : 0.0);
+        for (int j = 0; j < 3; j++)
+            w.filter[j][a] = finite ? sign * pow(point[a], j) / distance : (j == 2 ? 1.0 : 0.0);
     }
     return w;
 }
@@ -327,10 +332,77 @@ static void check_winograd_output(const struct tl_kernels *kernels, uint64_t *se
     free_all(all, 6);
 }
 
+static void check_winograd_gradient(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    winograd_matrices matrices = make_matrices(random_between(seed, 0, 1) ? 4 : 2);
+    int m = matrices.m, side = matrices.side, points = side * side;
+    int64_t c = random_between(seed, 1, 50), step = c + random_between(seed, 0, 5);
+    guarded x = guarded_random((size_t)(m * m * c), seed);
+    guarded v = guarded_random((size_t)((points - 1) * step + c), seed);
+    const float *pixels[TL_WINOGRAD_POINTS];
+    for (int i = 0; i < m * m; i++) pixels[i] = x.data + i * c;
+    tl_winograd_input call = {m, pixels, v.data, step, c};
+    RUN(kernels, winograd_gradient)(&call);
+    for (int p = 0; p < points; p++) {
+        for (int64_t k = 0; k < c; k++) {
+            exact sum = transform_exactly(matrices.gradient[p / side], matrices.gradient[p % side],
+                                          m, x.data + k, c);
+            worst_compare(w, (double)v.data[p * step + k], sum.value, exact_bound(&sum));
+        }
+    }
+    guarded_free(&x);
+    guarded_free(&v);
+}
+
+static void check_winograd_weights(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    winograd_matrices matrices = make_matrices(random_between(seed, 0, 1) ? 4 : 2);
+    int side = matrices.side, points = side * side;
+    int64_t c = random_between(seed, 1, 50), step = c + random_between(seed, 0, 5);
+    guarded x = guarded_random((size_t)(9 * c), seed);
+    guarded v = guarded_random((size_t)((points - 1) * step + c), seed);
+    tl_winograd_weights call = {matrices.m, x.data, c, v.data, step, c};
+    RUN(kernels, winograd_weights)(&call);
+    for (int p = 0; p < points; p++) {
+        double left[3], right[3];
+        for (int j = 0; j < 3; j++) {
+            left[j] = matrices.filter[j][p / side];
+            right[j] = matrices.filter[j][p % side];
+        }
+        for (int64_t k = 0; k < c; k++) {
+            exact sum = transform_exactly(left, right, 3, x.data + k, c);
+            worst_compare(w, (double)v.data[p * step + k], sum.value, exact_bound(&sum));
+        }
+    }
+    guarded_free(&x);
+    guarded_free(&v);
+}
+
+static void check_winograd_filter(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    winograd_matrices matrices = make_matrices(random_between(seed, 0, 1) ? 4 : 2);
+    int side = matrices.side;
+    int64_t c = random_between(seed, 1, 50), step = c + random_between(seed, 0, 5);
+    guarded t = guarded_random((size_t)((side * side - 1) * step + c), seed);
+    guarded dw = guarded_random((size_t)(9 * c), seed), before = guarded_copy(&dw);
+    tl_winograd_filter call = {matrices.m, t.data, step, c, dw.data, c};
+    RUN(kernels, winograd_filter)(&call);
+    for (int p = 0; p < 9; p++) {
+        for (int64_t k = 0; k < c; k++) {
+            exact sum = transform_exactly(matrices.filter[p / 3], matrices.filter[p % 3], side,
+                                          t.data + k, step);
+            exact_add(&sum, (double)before.data[p * c + k]);
+            worst_compare(w, (double)dw.data[p * c + k], sum.value, exact_bound(&sum));
+        }
+    }
+    guarded *all[] = {&t, &dw, &before};
+    for (int i = 0; i < 3; i++) guarded_free(all[i]);
+}
+
 static void test_winograd(void **state) {
     (void)state;
     check_tables("winograd_input", check_winograd_input, 100);
     check_tables("winograd_output", check_winograd_output, 100);
+    check_tables("winograd_weights", check_winograd_weights, 100);
+    check_tables("winograd_gradient", check_winograd_gradient, 100);
+    check_tables("winograd_filter", check_winograd_filter, 100);
 }
 
 /* --- element-wise --------------------------------------------------------------------------- */

@@ -17,6 +17,9 @@ void tl_ref_depthwise_row(const tl_depthwise_row *row);
 void tl_ref_depthwise_grad(const tl_depthwise_grad *grad);
 void tl_ref_winograd_input(const tl_winograd_input *tile);
 void tl_ref_winograd_output(const tl_winograd_output *tile);
+void tl_ref_winograd_weights(const tl_winograd_weights *plane);
+void tl_ref_winograd_gradient(const tl_winograd_input *tile);
+void tl_ref_winograd_filter(const tl_winograd_filter *tile);
 
 /* Between the types (bf16.c). */
 void tl_ref_widen(const void *x, float *y, int64_t n);

@@ -66,3 +66,75 @@ void tl_ref_winograd_output(const tl_winograd_output *t) {
         }
     }
 }
+
+static void transform_weights(int m, float tile[MAX_SIDE][MAX_SIDE]) {
+    float line[3], result[MAX_SIDE];
+    int side = m + 2;
+    for (int j = 0; j < 3; j++) {
+        for (int i = 0; i < 3; i++) line[i] = tile[i][j];
+        m == 2 ? winograd_weights_2(line, result) : winograd_weights_4(line, result);
+        for (int i = 0; i < side; i++) tile[i][j] = result[i];
+    }
+    for (int i = 0; i < side; i++) {
+        m == 2 ? winograd_weights_2(tile[i], result) : winograd_weights_4(tile[i], result);
+        for (int j = 0; j < side; j++) tile[i][j] = result[j];
+    }
+}
+
+void tl_ref_winograd_weights(const tl_winograd_weights *t) {
+    int side = t->m + 2;
+    for (int64_t c = 0; c < t->c; c++) {
+        float tile[MAX_SIDE][MAX_SIDE];
+        for (int p = 0; p < 9; p++) tile[p / 3][p % 3] = t->w[p * t->w_tap + c];
+        transform_weights(t->m, tile);
+        for (int p = 0; p < side * side; p++) t->v[p * t->v_step + c] = tile[p / side][p % side];
+    }
+}
+
+static void transform_gradient(int m, float tile[MAX_SIDE][MAX_SIDE]) {
+    float line[MAX_SIDE], result[MAX_SIDE];
+    int side = m + 2;
+    for (int j = 0; j < m; j++) {
+        for (int i = 0; i < m; i++) line[i] = tile[i][j];
+        m == 2 ? winograd_gradient_2(line, result) : winograd_gradient_4(line, result);
+        for (int i = 0; i < side; i++) tile[i][j] = result[i];
+    }
+    for (int i = 0; i < side; i++) {
+        m == 2 ? winograd_gradient_2(tile[i], result) : winograd_gradient_4(tile[i], result);
+        for (int j = 0; j < side; j++) tile[i][j] = result[j];
+    }
+}
+
+void tl_ref_winograd_gradient(const tl_winograd_input *t) {
+    int side = t->m + 2;
+    for (int64_t c = 0; c < t->c; c++) {
+        float tile[MAX_SIDE][MAX_SIDE];
+        for (int p = 0; p < t->m * t->m; p++) tile[p / t->m][p % t->m] = t->x[p][c];
+        transform_gradient(t->m, tile);
+        for (int p = 0; p < side * side; p++) t->v[p * t->v_step + c] = tile[p / side][p % side];
+    }
+}
+
+static void transform_filter(int m, float tile[MAX_SIDE][MAX_SIDE]) {
+    float line[MAX_SIDE], result[MAX_SIDE];
+    int side = m + 2;
+    for (int j = 0; j < side; j++) {
+        for (int i = 0; i < side; i++) line[i] = tile[i][j];
+        m == 2 ? winograd_filter_2(line, result) : winograd_filter_4(line, result);
+        for (int i = 0; i < 3; i++) tile[i][j] = result[i];
+    }
+    for (int i = 0; i < 3; i++) {
+        m == 2 ? winograd_filter_2(tile[i], result) : winograd_filter_4(tile[i], result);
+        for (int j = 0; j < 3; j++) tile[i][j] = result[j];
+    }
+}
+
+void tl_ref_winograd_filter(const tl_winograd_filter *t) {
+    int side = t->m + 2;
+    for (int64_t c = 0; c < t->c; c++) {
+        float tile[MAX_SIDE][MAX_SIDE];
+        for (int p = 0; p < side * side; p++) tile[p / side][p % side] = t->t[p * t->t_step + c];
+        transform_filter(t->m, tile);
+        for (int p = 0; p < 9; p++) t->dw[p * t->dw_tap + c] += tile[p / 3][p % 3];
+    }
+}

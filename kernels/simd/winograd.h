@@ -107,4 +107,125 @@ static void simd_winograd_output(const tl_winograd_output *t) {
     }
 }
 
+WINOGRAD_INLINE void winograd_weights_filters(const tl_winograd_weights *t, const int m,
+                                              int64_t filter, vec_mask mask) {
+    const int side = m + 2;
+    vec half[WINOGRAD_SIDE][3];
+    UNROLL
+    for (int j = 0; j < 3; j++) {
+        vec line[3], result[WINOGRAD_SIDE];
+        UNROLL
+        for (int i = 0; i < 3; i++)
+            line[i] = vec_load_first(t->w + (i * 3 + j) * t->w_tap + filter, mask);
+        if (m == 2)
+            winograd_weights_2(line, result);
+        else
+            winograd_weights_4(line, result);
+        UNROLL
+        for (int i = 0; i < side; i++) half[i][j] = result[i];
+    }
+    UNROLL
+    for (int i = 0; i < side; i++) {
+        vec result[WINOGRAD_SIDE];
+        if (m == 2)
+            winograd_weights_2(half[i], result);
+        else
+            winograd_weights_4(half[i], result);
+        float *v = t->v + i * side * t->v_step + filter;
+        UNROLL
+        for (int j = 0; j < side; j++) vec_store_first(v + j * t->v_step, mask, result[j]);
+    }
+}
+
+static void simd_winograd_weights(const tl_winograd_weights *t) {
+    for (int64_t filter = 0; filter < t->c; filter += VEC) {
+        vec_mask mask = vec_first(t->c - filter);
+        if (t->m == 2)
+            winograd_weights_filters(t, 2, filter, mask);
+        else
+            winograd_weights_filters(t, 4, filter, mask);
+    }
+}
+
+WINOGRAD_INLINE void winograd_gradient_channels(const tl_winograd_input *t, const int m,
+                                                int64_t channel, vec_mask mask) {
+    const int side = m + 2;
+    vec half[WINOGRAD_SIDE][WINOGRAD_SIDE];
+    UNROLL
+    for (int j = 0; j < m; j++) {
+        vec line[WINOGRAD_SIDE], result[WINOGRAD_SIDE];
+        UNROLL
+        for (int i = 0; i < m; i++) line[i] = vec_load_first(t->x[i * m + j] + channel, mask);
+        if (m == 2)
+            winograd_gradient_2(line, result);
+        else
+            winograd_gradient_4(line, result);
+        UNROLL
+        for (int i = 0; i < side; i++) half[i][j] = result[i];
+    }
+    UNROLL
+    for (int i = 0; i < side; i++) {
+        vec result[WINOGRAD_SIDE];
+        if (m == 2)
+            winograd_gradient_2(half[i], result);
+        else
+            winograd_gradient_4(half[i], result);
+        float *v = t->v + i * side * t->v_step + channel;
+        UNROLL
+        for (int j = 0; j < side; j++) vec_store_first(v + j * t->v_step, mask, result[j]);
+    }
+}
+
+static void simd_winograd_gradient(const tl_winograd_input *t) {
+    for (int64_t channel = 0; channel < t->c; channel += VEC) {
+        vec_mask mask = vec_first(t->c - channel);
+        if (t->m == 2)
+            winograd_gradient_channels(t, 2, channel, mask);
+        else
+            winograd_gradient_channels(t, 4, channel, mask);
+    }
+}
+
+WINOGRAD_INLINE void winograd_filter_channels(const tl_winograd_filter *t, const int m,
+                                              int64_t channel, vec_mask mask) {
+    const int side = m + 2;
+    vec half[3][WINOGRAD_SIDE];
+    UNROLL
+    for (int j = 0; j < side; j++) {
+        vec line[WINOGRAD_SIDE], result[3];
+        UNROLL
+        for (int i = 0; i < side; i++)
+            line[i] = vec_load_first(t->t + (i * side + j) * t->t_step + channel, mask);
+        if (m == 2)
+            winograd_filter_2(line, result);
+        else
+            winograd_filter_4(line, result);
+        UNROLL
+        for (int i = 0; i < 3; i++) half[i][j] = result[i];
+    }
+    UNROLL
+    for (int i = 0; i < 3; i++) {
+        vec result[3];
+        if (m == 2)
+            winograd_filter_2(half[i], result);
+        else
+            winograd_filter_4(half[i], result);
+        UNROLL
+        for (int j = 0; j < 3; j++) {
+            float *dw = t->dw + (i * 3 + j) * t->dw_tap + channel;
+            vec_store_first(dw, mask, vec_add(vec_load_first(dw, mask), result[j]));
+        }
+    }
+}
+
+static void simd_winograd_filter(const tl_winograd_filter *t) {
+    for (int64_t channel = 0; channel < t->c; channel += VEC) {
+        vec_mask mask = vec_first(t->c - channel);
+        if (t->m == 2)
+            winograd_filter_channels(t, 2, channel, mask);
+        else
+            winograd_filter_channels(t, 4, channel, mask);
+    }
+}
+
 #endif

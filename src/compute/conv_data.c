@@ -29,9 +29,7 @@ static size_t class_packed_bytes(const tl_gather *g) {
 
 /* --- by Winograd's method ----------------------------------------------------------------------
  * With stride 1 this is a convolution of dy with the kernel turned around. Its weights are packed
- * for every call, which few pixels do not pay for. */
-
-enum { WINOGRAD_PIXELS = 1024 };
+ * for every call. */
 
 /* That convolution; m is 0 where it does not suit. */
 static int turned_conv(const tl_context *ctx, const tl_conv *c, tl_conv *turned) {
@@ -52,8 +50,7 @@ static int turned_conv(const tl_context *ctx, const tl_conv *c, tl_conv *turned)
                         .pad_left = c->kw - 1 - c->pad_left,
                         .groups = c->groups,
                         .bf16 = c->bf16};
-    int m = tl_winograd_choose(ctx, turned);
-    return m == 4 ? m : 0;
+    return tl_winograd_choose(ctx, turned);
 }
 
 static size_t turned_packed_size(tl_context *ctx, const tl_conv *turned, int m) {
@@ -129,7 +126,7 @@ void tl_conv_backward_data(tl_context *ctx, const tl_conv *conv, const void *dy,
     }
     tl_conv turned;
     int m = turned_conv(ctx, conv, &turned);
-    if (m && conv->n * conv->h * conv->w >= WINOGRAD_PIXELS) {
+    if (m && conv->n * conv->h * conv->w >= TL_WINOGRAD_GRADIENT_PIXELS) {
         run_turned(ctx, &turned, m, dy, weights, add, dx, work);
         return;
     }

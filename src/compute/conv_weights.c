@@ -7,8 +7,9 @@
 
 #include "compute/conv_parts.h"
 #include "compute/cut.h"
+#include "compute/winograd.h"
 
-enum { BLOCK = 256 /* pixels summed before dw is written */, MAX_GROUP = 2 };
+enum { BLOCK = 128 /* pixels summed before dw is written */, MAX_GROUP = 2 };
 
 typedef struct weights_plan {
     const struct tl_kernels *kernels;
@@ -54,7 +55,10 @@ static weights_plan make_plan(tl_context *ctx, const tl_conv *c, const tl_joined
 size_t tl_conv_weights_work_bytes(tl_context *ctx, const tl_conv *conv) {
     tl_joined joined = tl_conv_joined(conv);
     weights_plan p = make_plan(ctx, conv, &joined);
-    return tl_cut_bytes(joined.bytes) + p.slot_bytes * (size_t)tl_context_threads(ctx);
+    size_t direct = tl_cut_bytes(joined.bytes) + p.slot_bytes * (size_t)tl_context_threads(ctx);
+    int m = tl_winograd_choose(ctx, conv);
+    size_t winograd = m ? tl_winograd_weights_work(ctx, conv, m) * sizeof(float) : 0;
+    return winograd > direct ? winograd : direct;
 }
 
 /* Where each pixel of a block reads its input for tap (i, j); NULL for a zero. */
@@ -206,6 +210,11 @@ void tl_conv_backward_weights(tl_context *ctx, const tl_conv *conv, const void *
     if (db) tl_conv_backward_bias(ctx, conv, dy, db);
     if (tl_conv_is_depthwise(conv)) {
         tl_depthwise_backward_weights(ctx, conv, x, dy, dw, work);
+        return;
+    }
+    int m = tl_winograd_choose(ctx, conv);
+    if (m && conv->n * conv->oh * conv->ow >= TL_WINOGRAD_GRADIENT_PIXELS) {
+        tl_winograd_backward_weights(ctx, conv, m, x, dy, dw, work);
         return;
     }
     tl_joined joined = tl_conv_joined(conv);

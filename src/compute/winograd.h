@@ -25,4 +25,13 @@ void tl_winograd_run(tl_context *ctx, const tl_conv *conv, int m, const float *x
                      const float *packed, const tl_epilogue *epilogue, bool add, float *y,
                      float *work);
 
+/* Fewer pixels than these, in all images, do not pay for the transforms of weights that both
+ * gradients take. */
+enum { TL_WINOGRAD_GRADIENT_PIXELS = 512 };
+
+/* The gradient of the weights (winograd_weights.c): dw[oc 3 3 ic] += it. */
+size_t tl_winograd_weights_work(tl_context *ctx, const tl_conv *conv, int m);
+void tl_winograd_backward_weights(tl_context *ctx, const tl_conv *conv, int m, const float *x,
+                                  const float *dy, float *dw, float *work);
+
 #endif

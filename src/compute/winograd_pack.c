@@ -6,19 +6,7 @@
 #include <string.h>
 
 /* MAX_WIDTH is the largest nr of any table. */
-enum { MAX_SIDE = 6, MAX_WIDTH = 32, CHANNELS = 4 };
-
-/* Row i of the weights' transform, see kernels/winograd_points.h. */
-static const double rows_2[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-
-#define P 0.70710678118654752440
-#define Q 1.41421356237309504880
-static const double rows_4[6][3] = {{1, 0, 0},
-                                    {-2.0 / 3.0, -2.0 / 3.0 * P, -1.0 / 3.0},
-                                    {-2.0 / 3.0, 2.0 / 3.0 * P, -1.0 / 3.0},
-                                    {1.0 / 6.0, Q / 6.0, 1.0 / 3.0},
-                                    {1.0 / 6.0, -Q / 6.0, 1.0 / 3.0},
-                                    {0, 0, 1}};
+enum { TAPS = 9, MAX_WIDTH = 32, CHANNELS = 16 };
 
 typedef struct winograd_pack {
     const tl_winograd_source *source;
@@ -35,54 +23,42 @@ size_t tl_winograd_packed_size(tl_context *ctx, const tl_conv *conv, int m) {
            sizeof(float);
 }
 
-/* The planes of one filter from channel `first` on, into result[point][channel]. */
-static void transform_planes(const winograd_pack *task, int64_t filter, int64_t first, int count,
-                             double result[MAX_SIDE * MAX_SIDE][CHANNELS]) {
-    const tl_winograd_source *s = task->source;
-    const double(*rows)[3] = task->m == 2 ? rows_2 : rows_4;
-    int side = task->m + 2;
-    double factor = s->scale ? (double)s->scale[filter] : 1.0;
-    double plane[9][CHANNELS] = {{0}}, half[MAX_SIDE][3][CHANNELS];
-    const float *from = s->weights + filter * s->filter_step + first * s->channel_step;
-    for (int t = 0; t < 9; t++) {
-        for (int c = 0; c < count; c++)
-            plane[t][c] = factor * (double)from[c * s->channel_step + t * s->tap_step];
-    }
-    for (int i = 0; i < side; i++) {
-        for (int j = 0; j < 3; j++) {
-            for (int c = 0; c < CHANNELS; c++)
-                half[i][j][c] = rows[i][0] * plane[j][c] + rows[i][1] * plane[3 + j][c] +
-                                rows[i][2] * plane[6 + j][c];
+/* Weights of some channels and of a panel's filters, filters side by side. */
+typedef struct weights_block {
+    float w[TAPS][CHANNELS][MAX_WIDTH];
+} weights_block;
+
+static void gather_weights(const tl_winograd_source *s, int64_t column, int filters, int64_t first,
+                           int count, weights_block *block) {
+    for (int o = 0; o < filters; o++) {
+        const float *from = s->weights + (column + o) * s->filter_step + first * s->channel_step;
+        float factor = s->scale ? s->scale[column + o] : 1.0f;
+        for (int t = 0; t < TAPS; t++) {
+            const float *tap = from + t * s->tap_step;
+            for (int i = 0; i < count; i++) block->w[t][i][o] = factor * tap[i * s->channel_step];
         }
-    }
-    for (int p = 0; p < side * side; p++) {
-        const double *row = rows[p % side];
-        const double(*line)[CHANNELS] = (const double(*)[CHANNELS])half[p / side];
-        for (int c = 0; c < CHANNELS; c++)
-            result[p][c] = row[0] * line[0][c] + row[1] * line[1][c] + row[2] * line[2][c];
     }
 }
 
-/* Some channels of all filters of a panel. They are put in order in a buffer that stays in the
- * first-level cache: written to their places one by one, every value would be a miss. */
+/* Some channels of all filters of a panel. */
 static void pack_channels(const winograd_pack *task, int64_t panel, int64_t first) {
     int64_t channels = task->source->channels;
-    int points = (task->m + 2) * (task->m + 2);
     int64_t column = panel * task->kernels->nr, left = task->source->filters - column;
     int width = tl_panel_width(task->kernels, left);
     int filters = left < width ? (int)left : width;
     int count = channels - first < CHANNELS ? (int)(channels - first) : CHANNELS;
-    float ordered[MAX_SIDE * MAX_SIDE][CHANNELS * MAX_WIDTH] = {{0}};
-    for (int o = 0; o < filters; o++) {
-        double result[MAX_SIDE * MAX_SIDE][CHANNELS];
-        transform_planes(task, column + o, first, count, result);
-        for (int p = 0; p < points; p++) {
-            for (int i = 0; i < CHANNELS; i++) ordered[p][i * width + o] = (float)result[p][i];
-        }
+    weights_block block;
+    if (filters < width) memset(&block, 0, sizeof block);
+    gather_weights(task->source, column, filters, first, count, &block);
+    for (int i = 0; i < count; i++) {
+        tl_winograd_weights call = {.m = task->m,
+                                    .w = block.w[0][i],
+                                    .w_tap = CHANNELS * MAX_WIDTH,
+                                    .v = task->packed + column * channels + (first + i) * width,
+                                    .v_step = task->point_size,
+                                    .c = width};
+        task->kernels->winograd_weights(&call);
     }
-    for (int p = 0; p < points; p++)
-        memcpy(task->packed + p * task->point_size + column * channels + first * width, ordered[p],
-               (size_t)(count * width) * sizeof(float));
 }
 
 static void pack_panels(void *arg, int64_t begin, int64_t end) {
