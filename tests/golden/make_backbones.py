@@ -165,7 +165,7 @@ CASES = [
     ("mobilenet_v2", "torchvision", vision("mobilenet_v2"), 16, 1, (57, 71), 0.8, MOBILE_V2, {}),
     ("mobilenet_v2", "timm", timm_model("mobilenetv2_100"), 16, 1, (64, 51), 0.8, {}, {}),
     ("inception_v3", "torchvision", inception, 1000, 1, (75, 107), 1.0, INCEPTION, {}),
-    ("densenet121", "torchvision", vision("densenet121"), 16, 2, (57, 75), 1.0, {
+    ("densenet121", "torchvision", vision("densenet121"), 16, 2, (75, 57), 1.0, {
         "features.conv0.weight": "features.conv0.weight",
         "features.denseblock2.denselayer3.norm1.weight": "features.denseblock2.denselayer3.norm1.gamma",
         "features.denseblock2.denselayer3.conv2.weight": "features.denseblock2.denselayer3.conv2.weight",
