@@ -53,7 +53,7 @@ EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 
 # How hard the compiler tries follows from what the code is: loops over numbers, what runs once a process or
 # once a file, and the rest. Setting OPTIMIZE overrides it. tests/lint holds the library's size.
-HOT = kernels/ src/compute/ src/layer/ src/tensor/ src/train/
+HOT = kernels/ src/compute/ src/tensor/
 COLD = src/io/ src/graph/ src/model/ src/data/ src/finetune/ src/cli/ src/image/encode
 LEVEL = -O2
 $(foreach code,$(HOT),$(BUILD)/obj/$(code)%.o): LEVEL = -O3

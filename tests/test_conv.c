@@ -228,7 +228,7 @@ static void compare_passes(const tl_context *ctx, const conv_case *t, const conv
                            const passes *p, uint64_t seed, worst w[3]) {
     /* Winograd's method carries a tile's errors to each of its pixels, also to those at an edge
      * that are a sum of few. */
-    double slack = tl_winograd_choose(ctx, &t->conv) ? 4.0 : 1.0;
+    double slack = tl_winograd_choose_gradient(ctx, &t->conv) ? 4.0 : 1.0;
     passes before = {guarded_random(d->ys, &seed), guarded_random(d->xs, &seed),
                      guarded_random(d->ws, &seed), guarded_random(d->cs, &seed)};
     if (t->conv.bf16) round_to_bf16(&before.dx);

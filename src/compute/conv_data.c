@@ -50,7 +50,7 @@ static int turned_conv(const tl_context *ctx, const tl_conv *c, tl_conv *turned)
                         .pad_left = c->kw - 1 - c->pad_left,
                         .groups = c->groups,
                         .bf16 = c->bf16};
-    return tl_winograd_choose(ctx, turned);
+    return tl_winograd_choose_gradient(ctx, turned);
 }
 
 static size_t turned_packed_size(tl_context *ctx, const tl_conv *turned, int m) {

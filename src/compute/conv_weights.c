@@ -56,7 +56,7 @@ size_t tl_conv_weights_work_bytes(tl_context *ctx, const tl_conv *conv) {
     tl_joined joined = tl_conv_joined(conv);
     weights_plan p = make_plan(ctx, conv, &joined);
     size_t direct = tl_cut_bytes(joined.bytes) + p.slot_bytes * (size_t)tl_context_threads(ctx);
-    int m = tl_winograd_choose(ctx, conv);
+    int m = tl_winograd_choose_gradient(ctx, conv);
     size_t winograd = m ? tl_winograd_weights_work(ctx, conv, m) * sizeof(float) : 0;
     return winograd > direct ? winograd : direct;
 }
@@ -212,7 +212,7 @@ void tl_conv_backward_weights(tl_context *ctx, const tl_conv *conv, const void *
         tl_depthwise_backward_weights(ctx, conv, x, dy, dw, work);
         return;
     }
-    int m = tl_winograd_choose(ctx, conv);
+    int m = tl_winograd_choose_gradient(ctx, conv);
     if (m && conv->n * conv->oh * conv->ow >= TL_WINOGRAD_GRADIENT_PIXELS) {
         tl_winograd_backward_weights(ctx, conv, m, x, dy, dw, work);
         return;

@@ -48,13 +48,22 @@ static bool image_reaches(const tl_conv *c, int side) {
     return c->oh >= side && c->ow >= side;
 }
 
+static bool suits(const tl_context *ctx, const tl_conv *c) {
+    if (c->bf16 || c->band || tl_context_low_memory(ctx)) return false;
+    bool plain = c->kh == 3 && c->kw == 3 && c->stride_h == 1 && c->stride_w == 1 &&
+                 c->dilation_h == 1 && c->dilation_w == 1 && c->groups == 1;
+    return plain && c->ic >= MIN_CHANNELS && c->oc >= MIN_CHANNELS && image_reaches(c, 4);
+}
+
 int tl_winograd_choose(const tl_context *ctx, const tl_conv *c) {
-    if (c->bf16 || c->band || tl_context_low_memory(ctx)) return 0;
-    bool fits = c->kh == 3 && c->kw == 3 && c->stride_h == 1 && c->stride_w == 1 &&
-                c->dilation_h == 1 && c->dilation_w == 1 && c->groups == 1;
-    if (!fits || c->ic < MIN_CHANNELS || c->oc < MIN_CHANNELS || !image_reaches(c, 4)) return 0;
+    if (!suits(ctx, c)) return 0;
     bool many = c->ic >= MANY_CHANNELS && c->oc >= MANY_CHANNELS;
     return image_reaches(c, many ? FAIR_IMAGE : LARGE_IMAGE) ? 4 : 2;
+}
+
+int tl_winograd_choose_gradient(const tl_context *ctx, const tl_conv *c) {
+    if (!suits(ctx, c)) return 0;
+    return image_reaches(c, FAIR_IMAGE) ? 4 : 2;
 }
 
 static winograd_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {

@@ -8,6 +8,8 @@
 
 /* m of F(m x m, 3 x 3) for this shape, whatever the number of images; 0 for a direct way. */
 int tl_winograd_choose(const tl_context *ctx, const tl_conv *conv);
+/* The same for gradients, whose weights are not kept: memory does not speak against large tiles. */
+int tl_winograd_choose_gradient(const tl_context *ctx, const tl_conv *conv);
 
 /* Filters of 3 x 3 planes: tap t of a filter's channel lies at
  *     weights + filter * filter_step + channel * channel_step + t * tap_step */

@@ -278,6 +278,16 @@ int64_t tl_plan_gradient_offset(const tl_plan *plan, int param) {
     return plan->gradient_offset[param];
 }
 
+enum { ZERO_BYTES = 1 << 20 }; /* that a thread takes at a time */
+
+static void zero_task(void *arg, int64_t begin, int64_t end) {
+    const tl_plan *plan = arg;
+    size_t from = (size_t)begin * ZERO_BYTES, to = (size_t)end * ZERO_BYTES;
+    size_t size = plan->memory.gradients;
+    memset((char *)plan->gradients + from, 0, (to < size ? to : size) - from);
+}
+
 void tl_plan_zero_gradients(tl_plan *plan) {
-    memset(plan->gradients, 0, plan->memory.gradients);
+    size_t parts = (plan->memory.gradients + ZERO_BYTES - 1) / ZERO_BYTES;
+    tl_parallel(plan->ctx, (int64_t)parts, zero_task, plan);
 }

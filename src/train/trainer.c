@@ -5,6 +5,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "layer/row_sums.h"
+
+enum { NORM_COLUMNS = 64 };
+
 struct tl_trainer {
     tl_model *model;
     tl_context *ctx;
@@ -17,6 +21,7 @@ struct tl_trainer {
     tl_optimizer *optimizer;
     uint64_t step;     /* finished steps */
     float *gradient;   /* of the logits, [batch units] */
+    double *norm_sums; /* see global_norm() */
     float *statistics; /* running statistics before a step that may be undone, or NULL */
 };
 
@@ -144,6 +149,8 @@ static size_t gradient_bytes(const tl_trainer *t) {
 static tl_status allocate(tl_trainer *t) {
     t->gradient = tl_alloc(t->ctx, gradient_bytes(t));
     TL_CHECK_MEMORY(t->gradient);
+    t->norm_sums = tl_alloc(t->ctx, tl_row_sums_size(NORM_COLUMNS));
+    TL_CHECK_MEMORY(t->norm_sums);
     int64_t statistics = count_state(t, true);
     if (statistics == 0) return TL_OK;
     t->statistics = tl_alloc_array(t->ctx, (size_t)statistics, sizeof(float));
@@ -215,6 +222,7 @@ void tl_trainer_free(tl_trainer *t) {
     tl_plan_free(t->trained);
     tl_optimizer_free(t->optimizer);
     tl_free(t->ctx, t->gradient);
+    tl_free(t->ctx, t->norm_sums);
     tl_free(t->ctx, t->statistics);
     tl_free(t->ctx, t);
 }
@@ -292,17 +300,20 @@ static tl_status diverged(const tl_trainer *t, const char *what) {
                    (unsigned long long)t->step + 1, what, tl_optimizer_lr(t->optimizer));
 }
 
-/* The gradients' global L2 norm, in one order whatever the number of threads. */
-static double global_norm(const float *gradients, int64_t count) {
-    enum { LANES = 8 };
-    double sum[LANES] = {0};
-    int64_t whole = count - count % LANES;
-    for (int64_t i = 0; i < whole; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            sum[j] += (double)gradients[i + j] * (double)gradients[i + j];
-    for (int64_t i = whole; i < count; i++) sum[0] += (double)gradients[i] * (double)gradients[i];
+/* The gradients' global L2 norm: as the squares' sums of columns, so that threads and vectors share
+ * the work in one order whatever their number. */
+static double global_norm(const tl_trainer *t, const float *gradients, int64_t count) {
+    int64_t rows = count / NORM_COLUMNS;
+    const double *squares = t->norm_sums + NORM_COLUMNS;
     double total = 0;
-    for (int j = 0; j < LANES; j++) total += sum[j];
+    if (rows > 0) {
+        const tl_view floats = {.dtype = TL_F32};
+        const tl_op_call call = {.ctx = t->ctx, .in = &floats};
+        tl_row_sums(&call, gradients, NULL, NULL, rows, NORM_COLUMNS, t->norm_sums);
+        for (int i = 0; i < NORM_COLUMNS; i++) total += squares[i];
+    }
+    for (int64_t i = rows * NORM_COLUMNS; i < count; i++)
+        total += (double)gradients[i] * (double)gradients[i];
     return sqrt(total);
 }
 
@@ -338,7 +349,7 @@ static tl_status forward_backward_update(tl_trainer *t, const float *features, i
     TL_TRY(tl_plan_backward(t->trained, t->gradient));
     int64_t count = 0;
     float *gradients = tl_plan_gradients(t->trained, &count);
-    double norm = global_norm(gradients, count);
+    double norm = global_norm(t, gradients, count);
     if (!isfinite(norm)) return diverged(t, "gradient");
     clip(t, gradients, count, norm);
     return update(t, gradients);
