@@ -61,25 +61,32 @@ typedef struct tl_gemm_tile {
 
 /* --- depthwise convolution -------------------------------------------------------------------- */
 
-/* Neighbouring pixels of one output row, all of whose kh x kw taps lie inside the input:
- *     y[p][c] = epilogue((y[p][c] +) sum over i, j of x[i][p * x_step + j * x_tap + c] *
- * w[i][j][c]) Pixels at an edge are passed alone with the taps that remain. */
+/* Neighbouring pixels of neighbouring output rows:
+ *     y[r][p][c] = epilogue((y[r][p][c] +) sum over i, j of
+ *                           x[r * row_step + i][first + p * step + j * tap][c] * w[i][j][c])
+ * Rows of x that are NULL and columns outside [0, width) are zeros, of which nothing is read. Each
+ * element is summed in the order of i and j by itself. */
 typedef struct tl_depthwise_row {
     int kh, kw;
-    const void *const *x;  /* [kh] first tap of the first pixel in each input row */
-    int64_t x_step, x_tap; /* from pixel to pixel, from tap to tap */
-    const float *w;        /* w[i][j] lies at w + i * w_row + j * w_tap */
+    int rows, row_step;   /* of output, at most TL_DEPTHWISE_ROWS */
+    const void *const *x; /* [kh + (rows - 1) * row_step] column 0 of each input row */
+    int64_t x_pixel;      /* from column to column */
+    int64_t step, tap;    /* columns from pixel to pixel, from tap to tap */
+    int64_t first, width;
+    const float *w; /* w[i][j] lies at w + i * w_row + j * w_tap */
     int64_t w_row, w_tap;
     void *y;
-    int64_t y_step; /* from pixel to pixel */
+    int64_t y_pixel, y_row; /* from pixel to pixel, from row to row */
     int64_t pixels, c;
     bool accumulate;
     const float *bias;    /* [c] or NULL */
-    const void *residual; /* as y, or NULL */
+    const void *residual; /* as y, elsewhere, or NULL */
     tl_act act;
 } tl_depthwise_row;
 
-/* The gradient of such a row's weights:
+enum { TL_DEPTHWISE_ROWS = 2 };
+
+/* The gradient of the weights, from pixels of one row all of whose taps lie inside the input:
  *     dw[i][j][c] += sum over p of dy[p][c] * x[i][p * x_step + j * x_tap + c] */
 typedef struct tl_depthwise_grad {
     int kh, kw;

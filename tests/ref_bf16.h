@@ -83,23 +83,29 @@ static inline void ref_bf16_gemm_tile(const tl_gemm_tile *tile, int rows, int co
     }
 }
 
-static inline float ref_bf16_depthwise_sum(const tl_depthwise_row *d, int64_t at, int64_t channel) {
+static inline float ref_bf16_depthwise_sum(const tl_depthwise_row *d, int row, int64_t pixel,
+                                           int64_t channel) {
     float sum = 0.0f;
     for (int i = 0; i < d->kh; i++) {
-        const bf16 *x = (const bf16 *)d->x[i] + at + channel;
-        for (int j = 0; j < d->kw; j++)
-            sum += ref_bf16_get(x[j * d->x_tap]) * d->w[i * d->w_row + j * d->w_tap + channel];
+        const bf16 *x = d->x[row * d->row_step + i];
+        for (int j = 0; j < d->kw; j++) {
+            int64_t column = d->first + pixel * d->step + j * d->tap;
+            if (!x || column < 0 || column >= d->width) continue;
+            sum += ref_bf16_get(x[column * d->x_pixel + channel]) *
+                   d->w[i * d->w_row + j * d->w_tap + channel];
+        }
     }
     return sum;
 }
 
 static inline void ref_bf16_depthwise_row(const tl_depthwise_row *d) {
     const bf16 *residual = d->residual;
-    for (int64_t p = 0; p < d->pixels; p++) {
+    for (int64_t i = 0; i < d->rows * d->pixels; i++) {
+        int row = (int)(i / d->pixels);
         for (int64_t c = 0; c < d->c; c++) {
-            int64_t at = p * d->y_step + c;
+            int64_t at = row * d->y_row + i % d->pixels * d->y_pixel + c;
             bf16 *y = (bf16 *)d->y + at;
-            float value = ref_bf16_depthwise_sum(d, p * d->x_step, c);
+            float value = ref_bf16_depthwise_sum(d, row, i % d->pixels, c);
             if (d->accumulate) value += ref_bf16_get(*y);
             if (d->bias) value += d->bias[c];
             if (residual) value += ref_bf16_get(residual[at]);

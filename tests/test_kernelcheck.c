@@ -105,7 +105,7 @@ static void test_gemm_tile(void **state) {
 
 /* --- depthwise ------------------------------------------------------------------------------ */
 
-/* A geometry that both the row and its gradient understand. */
+/* The geometry of a gradient. */
 typedef struct row_shape {
     int kh, kw;
     int64_t x_step, x_tap, pixels, c, y_step, w_tap, w_row;
@@ -132,18 +132,62 @@ static guarded make_rows(const row_shape *s, const guarded *x) {
     return guarded_of(rows, (size_t)s->kh * sizeof *rows);
 }
 
+/* A random call, of rows of x that overlap in no way: some are missing, others end where a tap
+ * still looks. */
+static tl_depthwise_row random_call(uint64_t *seed) {
+    int kernel = random_between(seed, 1, MAX_TAPS), stride = random_between(seed, 1, 3);
+    bool square = random_between(seed, 0, 3) > 0;
+    tl_depthwise_row d = {.kh = kernel,
+                          .kw = square ? kernel : random_between(seed, 1, MAX_TAPS + 2),
+                          .rows = random_between(seed, 1, TL_DEPTHWISE_ROWS),
+                          .row_step = square ? stride : random_between(seed, 1, 3),
+                          .step = stride,
+                          .tap = random_between(seed, 0, 2) ? 1 : 2,
+                          .pixels = random_between(seed, 1, 19),
+                          .c = random_between(seed, 0, 5) ? random_between(seed, 1, 40) : 150,
+                          .accumulate = random_between(seed, 0, 3) == 0,
+                          .act = (tl_act)random_between(seed, 0, TL_ACT_GELU)};
+    int64_t reach = (d.pixels - 1) * d.step + (d.kw - 1) * d.tap + 1;
+    d.first = random_between(seed, 0, 2) ? -random_between(seed, 0, 4) : random_between(seed, 0, 2);
+    d.width = random_between(seed, 0, 2) ? reach + d.first : reach - random_between(seed, 0, 3);
+    if (d.width < 1) d.width = 1;
+    d.x_pixel = d.c * random_between(seed, 1, 2);
+    d.w_tap = d.c + random_between(seed, 0, 3);
+    d.w_row = d.kw * d.w_tap;
+    d.y_pixel = d.c * random_between(seed, 1, 2);
+    d.y_row = d.pixels * d.y_pixel + random_between(seed, 0, 3);
+    return d;
+}
+
+static guarded random_rows(const tl_depthwise_row *d, const guarded *x, uint64_t *seed) {
+    const void *rows[MAX_TAPS + 3 * (TL_DEPTHWISE_ROWS - 1)];
+    int count = d->kh + (d->rows - 1) * d->row_step;
+    int64_t size = (d->width - 1) * d->x_pixel + d->c;
+    for (int i = 0; i < count; i++)
+        rows[i] = random_between(seed, 0, 6) ? x->data + (count - 1 - i) * size : NULL;
+    return guarded_of(rows, (size_t)count * sizeof *rows);
+}
+
+static exact exact_taps(const tl_depthwise_row *d, int row, int64_t pixel, int64_t channel) {
+    exact sum = {0};
+    for (int i = 0; i < d->kh; i++) {
+        const float *x = d->x[row * d->row_step + i];
+        for (int j = 0; j < d->kw; j++) {
+            int64_t column = d->first + pixel * d->step + j * d->tap;
+            if (!x || column < 0 || column >= d->width) continue;
+            exact_add(&sum, (double)x[column * d->x_pixel + channel] *
+                                (double)d->w[i * d->w_row + j * d->w_tap + channel]);
+        }
+    }
+    return sum;
+}
+
 static void compare_row(const tl_depthwise_row *d, const float *before, worst *w) {
-    const float *const *x = (const float *const *)(const void *)d->x;
     const float *y = d->y, *residual = d->residual;
-    for (int64_t p = 0; p < d->pixels; p++) {
+    for (int64_t i = 0; i < d->rows * d->pixels; i++) {
         for (int64_t c = 0; c < d->c; c++) {
-            exact sum = {0};
-            for (int i = 0; i < d->kh; i++) {
-                for (int j = 0; j < d->kw; j++)
-                    exact_add(&sum, (double)x[i][p * d->x_step + j * d->x_tap + c] *
-                                        (double)d->w[i * d->w_row + j * d->w_tap + c]);
-            }
-            int64_t at = p * d->y_step + c;
+            int64_t at = i / d->pixels * d->y_row + i % d->pixels * d->y_pixel + c;
+            exact sum = exact_taps(d, (int)(i / d->pixels), i % d->pixels, c);
             compare_epilogue(w, y[at], sum, d->accumulate ? before + at : NULL,
                              d->bias ? d->bias + c : NULL, residual ? residual + at : NULL, d->act);
         }
@@ -151,29 +195,20 @@ static void compare_row(const tl_depthwise_row *d, const float *before, worst *w
 }
 
 static void check_depthwise_row(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
-    row_shape s = random_row(seed);
-    guarded x = guarded_random((size_t)s.kh * s.x_row, seed);
-    guarded weights = guarded_random((size_t)(s.kh * s.w_row - s.w_tap + s.c), seed);
-    guarded y = guarded_random((size_t)((s.pixels - 1) * s.y_step + s.c), seed);
+    tl_depthwise_row d = random_call(seed);
+    int64_t x_rows = d.kh + (d.rows - 1) * d.row_step;
+    guarded x = guarded_random((size_t)(x_rows * ((d.width - 1) * d.x_pixel + d.c)), seed);
+    guarded weights = guarded_random((size_t)(d.kh * d.w_row - d.w_tap + d.c), seed);
+    int64_t y_size = (d.rows - 1) * d.y_row + (d.pixels - 1) * d.y_pixel + d.c;
+    guarded y = guarded_random((size_t)y_size, seed);
     guarded before = guarded_copy(&y), residual = guarded_random(y.count, seed);
-    guarded bias = guarded_random((size_t)s.c, seed);
-    guarded rows = make_rows(&s, &x);
-    tl_depthwise_row d = {.kh = s.kh,
-                          .kw = s.kw,
-                          .x = (const void *const *)(const void *)rows.data,
-                          .x_step = s.x_step,
-                          .x_tap = s.x_tap,
-                          .w = weights.data,
-                          .w_row = s.w_row,
-                          .w_tap = s.w_tap,
-                          .y = y.data,
-                          .y_step = s.y_step,
-                          .pixels = s.pixels,
-                          .c = s.c,
-                          .accumulate = random_between(seed, 0, 1),
-                          .bias = random_between(seed, 0, 1) ? bias.data : NULL,
-                          .residual = random_between(seed, 0, 1) ? residual.data : NULL,
-                          .act = (tl_act)random_between(seed, 0, TL_ACT_GELU)};
+    guarded bias = guarded_random((size_t)d.c, seed);
+    guarded rows = random_rows(&d, &x, seed);
+    d.x = (const void *const *)(const void *)rows.data;
+    d.w = weights.data;
+    d.y = y.data;
+    d.bias = random_between(seed, 0, 1) ? bias.data : NULL;
+    d.residual = random_between(seed, 0, 1) ? residual.data : NULL;
     RUN(kernels, depthwise_row)(&d);
     compare_row(&d, before.data, w);
     guarded *all[] = {&x, &weights, &y, &before, &residual, &bias, &rows};
@@ -481,8 +516,16 @@ static void check_nan(const struct tl_kernels *kernels, uint64_t *seed, worst *w
         RUN(kernels, gemm_tile)(&t, 1, 3);
         RUN(kernels, gemm_end)();
         for (int i = 0; i < 3; i++) assert_true(isnan(y[i]));
-        tl_depthwise_row d = {
-            .kh = 1, .kw = 1, .x = a, .w = zero, .y = y, .pixels = 1, .c = 19, .act = (tl_act)act};
+        tl_depthwise_row d = {.kh = 1,
+                              .kw = 1,
+                              .rows = 1,
+                              .x = a,
+                              .width = 1,
+                              .w = zero,
+                              .y = y,
+                              .pixels = 1,
+                              .c = 19,
+                              .act = (tl_act)act};
         RUN(kernels, depthwise_row)(&d);
         for (int i = 0; i < 19; i++) assert_true(isnan(y[i]));
         worst_compare(w, 1.0, (double)one, 1.0);

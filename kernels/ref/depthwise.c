@@ -1,25 +1,29 @@
 /* Reference depthwise convolution: the specification of tl_depthwise_row and _grad. */
 #include "ref/ref.h"
 
-static float sum_taps(const tl_depthwise_row *d, int64_t at, int64_t channel) {
+static float sum_taps(const tl_depthwise_row *d, int row, int64_t pixel, int64_t channel) {
     float sum = 0.0f;
     for (int i = 0; i < d->kh; i++) {
-        const float *x = (const float *)d->x[i] + at + channel;
-        for (int j = 0; j < d->kw; j++)
-            sum += x[j * d->x_tap] * d->w[i * d->w_row + j * d->w_tap + channel];
+        const float *x = d->x[row * d->row_step + i];
+        for (int j = 0; j < d->kw; j++) {
+            int64_t column = d->first + pixel * d->step + j * d->tap;
+            if (!x || column < 0 || column >= d->width) continue;
+            sum += x[column * d->x_pixel + channel] * d->w[i * d->w_row + j * d->w_tap + channel];
+        }
     }
     return sum;
 }
 
-void tl_ref_depthwise_row(const tl_depthwise_row *row) {
-    for (int64_t p = 0; p < row->pixels; p++) {
-        int64_t at = p * row->y_step;
-        for (int64_t c = 0; c < row->c; c++) {
-            float *y = (float *)row->y + at + c, value = sum_taps(row, p * row->x_step, c);
-            if (row->accumulate) value += *y;
-            if (row->bias) value += row->bias[c];
-            if (row->residual) value += ((const float *)row->residual)[at + c];
-            *y = tl_ref_act(row->act, value);
+void tl_ref_depthwise_row(const tl_depthwise_row *d) {
+    for (int64_t i = 0; i < d->rows * d->pixels; i++) {
+        int row = (int)(i / d->pixels);
+        int64_t pixel = i % d->pixels, at = row * d->y_row + pixel * d->y_pixel;
+        for (int64_t c = 0; c < d->c; c++) {
+            float *y = (float *)d->y + at + c, value = sum_taps(d, row, pixel, c);
+            if (d->accumulate) value += *y;
+            if (d->bias) value += d->bias[c];
+            if (d->residual) value += ((const float *)d->residual)[at + c];
+            *y = tl_ref_act(d->act, value);
         }
     }
 }

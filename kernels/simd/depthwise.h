@@ -1,8 +1,10 @@
 /* Depthwise convolution for whichever vec.h was included before. Channels run along the vector;
- * neighbouring pixels are computed together so that each weight, and at stride 1 or 2 each
- * input column, is loaded once for several of them. */
+ * pixels that are neighbours in a row, or in two, are computed together so that each weight, and
+ * with neighbouring taps each input column, is loaded once for several of them. */
 #ifndef TL_KERNELS_SIMD_DEPTHWISE_H
 #define TL_KERNELS_SIMD_DEPTHWISE_H
+
+#include <math.h>
 
 #include "kernels.h"
 #include "simd/act.h"
@@ -10,118 +12,225 @@
 
 #define DEPTHWISE_INLINE static inline __attribute__((always_inline))
 
-/* Pixels computed together, and the largest kernel whose loops are unrolled. */
-enum { DW_PIXELS = 4, DW_MAX = 5 };
+/* Pixels of a row computed together; the largest kernel whose loops are unrolled; channels in
+ * which rows of pixels are walked along, so that the columns that the next pixels share, and the
+ * weights, stay in the first-level cache. */
+enum { DW_PIXELS = 4, DW_ROWS = TL_DEPTHWISE_ROWS, DW_MAX = 5, DW_CHANNELS = 8 * VEC };
 
-/* Stores the sums of `pixels` pixels of one vector of channels. */
-DEPTHWISE_INLINE void depthwise_finish(const tl_depthwise_row *d, int64_t pixel, int64_t channel,
-                                       const int pixels, vec_mask mask, vec *sum) {
-    vec bias = d->bias ? vec_load_first(d->bias + channel, mask) : vec_set(0.0f);
-    UNROLL
-    for (int p = 0; p < pixels; p++) {
-        int64_t at = (pixel + p) * d->y_step + channel;
-        elem *y = (elem *)d->y + at;
-        vec value = vec_add(sum[p], bias);
-        if (d->accumulate) value = vec_add(value, elem_load_first(y, mask));
-        if (d->residual)
-            value = vec_add(value, elem_load_first((const elem *)d->residual + at, mask));
-        elem_store_first(y, mask, vec_act_straight(d->act, value));
-    }
+/* Activations that are y = min(high, max(low, x)) are done in registers; the others follow when
+ * the rows are finished and still in the cache: they would take the registers that hold weights. */
+typedef struct depthwise_clamp {
+    float low, high;
+} depthwise_clamp;
+
+static inline depthwise_clamp depthwise_clamp_of(tl_act act) {
+    depthwise_clamp clamp = {-INFINITY, INFINITY};
+    if (act == TL_ACT_RELU || act == TL_ACT_RELU6) clamp.low = 0.0f;
+    if (act == TL_ACT_RELU6) clamp.high = 6.0f;
+    return clamp;
 }
 
-/* Any kernel size and step. */
-DEPTHWISE_INLINE void depthwise_pixels(const tl_depthwise_row *d, int64_t pixel, int64_t channel,
-                                       const int pixels, vec_mask mask) {
-    vec sum[DW_PIXELS];
-    for (int p = 0; p < pixels; p++) sum[p] = vec_set(0.0f);
-    for (int i = 0; i < d->kh; i++) {
-        const elem *x = (const elem *)d->x[i] + pixel * d->x_step + channel;
-        const float *w = d->w + i * d->w_row + channel;
-        for (int j = 0; j < d->kw; j++) {
-            vec weight = vec_load_first(w + j * d->w_tap, mask);
-            UNROLL
-            for (int p = 0; p < pixels; p++)
-                sum[p] = vec_fma(elem_load_first(x + p * d->x_step, mask), weight, sum[p]);
-            x += d->x_tap;
+static inline void depthwise_act(const tl_depthwise_row *d) {
+    if (d->act <= TL_ACT_RELU6) return;
+    for (int64_t i = 0; i < d->rows * d->pixels; i++) {
+        elem *y = (elem *)d->y + i / d->pixels * d->y_row + i % d->pixels * d->y_pixel;
+        for (int64_t channel = 0; channel < d->c; channel += VEC) {
+            vec_mask mask = vec_first(d->c - channel);
+            vec value = elem_load_first(y + channel, mask);
+            elem_store_first(y + channel, mask, vec_act(d->act, value));
         }
     }
-    depthwise_finish(d, pixel, channel, pixels, mask, sum);
 }
 
-static void depthwise_any(const tl_depthwise_row *d, int64_t pixel, int64_t channel,
-                          vec_mask mask) {
-    for (; pixel + DW_PIXELS <= d->pixels; pixel += DW_PIXELS)
-        depthwise_pixels(d, pixel, channel, DW_PIXELS, mask);
-    for (; pixel < d->pixels; pixel++) depthwise_pixels(d, pixel, channel, 1, mask);
-}
-
-/* A size x size kernel whose pixels are `stride` taps apart: column q of the input serves tap
- * q - p * stride of pixel p. The weights stay in registers where these suffice. */
-DEPTHWISE_INLINE void depthwise_square(const tl_depthwise_row *d, int64_t channel, const int size,
-                                       const int stride, vec_mask mask) {
-    vec weight[DW_MAX][DW_MAX];
-    UNROLL
-    for (int i = 0; i < size; i++) {
-        UNROLL
-        for (int j = 0; j < size; j++)
-            weight[i][j] = vec_load_first(d->w + i * d->w_row + j * d->w_tap + channel, mask);
+/* Adds what lies at y, or the residual, to the sums of some pixels. */
+static __attribute__((noinline)) void depthwise_add(const tl_depthwise_row *d, int64_t at,
+                                                    int pixels, vec_mask mask, vec *sum) {
+    const elem *from[2] = {d->accumulate ? d->y : NULL, d->residual};
+    for (int i = 0; i < 2; i++) {
+        for (int p = 0; p < pixels && from[i]; p++)
+            sum[p] = vec_add(sum[p], elem_load_first(from[i] + (at + p * d->y_pixel), mask));
     }
-    int64_t pixel = 0;
-    for (; pixel + DW_PIXELS <= d->pixels; pixel += DW_PIXELS) {
-        vec sum[DW_PIXELS];
-        UNROLL
-        for (int p = 0; p < DW_PIXELS; p++) sum[p] = vec_set(0.0f);
-        UNROLL
-        for (int i = 0; i < size; i++) {
-            const elem *x = (const elem *)d->x[i] + pixel * d->x_step + channel;
+}
+
+/* Stores the sums of `pixels` pixels of one vector of channels. */
+DEPTHWISE_INLINE void depthwise_finish(const tl_depthwise_row *d, int row, int64_t pixel,
+                                       int64_t channel, const int pixels, vec_mask mask, vec *sum) {
+    vec bias = d->bias ? vec_load_first(d->bias + channel, mask) : vec_set(0.0f);
+    int64_t step = d->y_pixel, at = row * d->y_row + pixel * step + channel;
+    depthwise_clamp clamp = depthwise_clamp_of(d->act);
+    UNROLL
+    for (int p = 0; p < pixels; p++) sum[p] = vec_add(sum[p], bias);
+    if (d->accumulate || d->residual) {
+        vec more[DW_PIXELS];
+        for (int p = 0; p < pixels; p++) more[p] = sum[p];
+        depthwise_add(d, at, pixels, mask, more);
+        for (int p = 0; p < pixels; p++) sum[p] = more[p];
+    }
+    elem *y = (elem *)d->y + at;
+    UNROLL
+    for (int p = 0; p < pixels; p++)
+        elem_store_first(y + p * step, mask, vec_clamp(sum[p], clamp.low, clamp.high));
+}
+
+/* --- any kernel, any step --------------------------------------------------------------------- */
+
+/* Taps [begin, end) of all these pixels lie inside the input. */
+DEPTHWISE_INLINE void depthwise_pixels(const tl_depthwise_row *d, int row, int64_t pixel,
+                                       int64_t channel, int begin, int end, const int pixels,
+                                       vec_mask mask) {
+    vec sum[DW_PIXELS];
+    int64_t x_step = d->step * d->x_pixel;
+    int64_t at = (d->first + pixel * d->step) * d->x_pixel + channel;
+    for (int p = 0; p < pixels; p++) sum[p] = vec_set(0.0f);
+    for (int i = 0; i < d->kh; i++) {
+        const elem *x = d->x[row * d->row_step + i];
+        if (!x) continue;
+        for (int j = begin; j < end; j++) {
+            const elem *tap = x + (at + j * d->tap * d->x_pixel);
+            vec weight = vec_load_first(d->w + i * d->w_row + j * d->w_tap + channel, mask);
             UNROLL
-            for (int q = 0; q < (DW_PIXELS - 1) * stride + size; q++) {
-                vec column = elem_load_first(x + q * d->x_tap, mask);
+            for (int p = 0; p < pixels; p++)
+                sum[p] = vec_fma(elem_load_first(tap + p * x_step, mask), weight, sum[p]);
+        }
+    }
+    depthwise_finish(d, row, pixel, channel, pixels, mask, sum);
+}
+
+/* The taps [*begin, *end) of a pixel that lie inside; whether these are all. */
+static inline bool depthwise_inside(const tl_depthwise_row *d, int64_t pixel, int *begin,
+                                    int *end) {
+    int64_t column = d->first + pixel * d->step;
+    *begin = 0;
+    while (*begin < d->kw && column + *begin * d->tap < 0) ++*begin;
+    *end = d->kw;
+    while (*end > *begin && column + (*end - 1) * d->tap >= d->width) --*end;
+    return *begin == 0 && *end == d->kw;
+}
+
+/* Pixels [pixel, end), and of these the channels from `from` on. */
+static void depthwise_any(const tl_depthwise_row *d, int row, int64_t pixel, int64_t end,
+                          int64_t from) {
+    while (pixel < end && from < d->c) {
+        int first_tap, end_tap, last = end - pixel < DW_PIXELS ? 0 : DW_PIXELS - 1;
+        bool inside = depthwise_inside(d, pixel + last, &first_tap, &end_tap);
+        bool several = depthwise_inside(d, pixel, &first_tap, &end_tap) && inside && last > 0;
+        for (int64_t channel = from; channel < d->c; channel += VEC) {
+            vec_mask mask = vec_first(d->c - channel);
+            if (several)
+                depthwise_pixels(d, row, pixel, channel, 0, d->kw, DW_PIXELS, mask);
+            else
+                depthwise_pixels(d, row, pixel, channel, first_tap, end_tap, 1, mask);
+        }
+        pixel += several ? DW_PIXELS : 1;
+    }
+}
+
+/* --- square kernels of neighbouring taps ------------------------------------------------------ */
+
+/* DW_PIXELS pixels of DW_ROWS rows, all of whose taps lie inside, and a whole vector of channels;
+ * column q of the input serves tap q - p * stride of pixel p. `w` holds a vector for each tap. */
+DEPTHWISE_INLINE void depthwise_block(const tl_depthwise_row *d, const elem *const *rows,
+                                      const float *w, int64_t pixel, int64_t channel,
+                                      const int size, const int stride) {
+    vec sum[DW_ROWS][DW_PIXELS];
+    UNROLL
+    for (int r = 0; r < DW_ROWS; r++) {
+        UNROLL
+        for (int p = 0; p < DW_PIXELS; p++) sum[r][p] = vec_set(0.0f);
+    }
+    const int64_t x_pixel = d->x_pixel, at = (d->first + pixel * stride) * x_pixel + channel;
+    UNROLL
+    for (int i = 0; i < size + (DW_ROWS - 1) * stride; i++) {
+        if (!rows[i]) continue;
+        const elem *x = rows[i] + at;
+        UNROLL
+        for (int q = 0; q < (DW_PIXELS - 1) * stride + size; q++, x += x_pixel) {
+            vec column = elem_load(x);
+            UNROLL
+            for (int p = 0; p < DW_PIXELS; p++) {
                 UNROLL
-                for (int p = 0; p < DW_PIXELS; p++) {
-                    int j = q - p * stride;
-                    if (j >= 0 && j < size) sum[p] = vec_fma(column, weight[i][j], sum[p]);
+                for (int r = 0; r < DW_ROWS; r++) {
+                    int j = q - p * stride, k = i - r * stride;
+                    if (j >= 0 && j < size && k >= 0 && k < size)
+                        sum[r][p] = vec_fma(column, vec_load(w + (k * size + j) * VEC), sum[r][p]);
                 }
             }
         }
-        depthwise_finish(d, pixel, channel, DW_PIXELS, mask, sum);
     }
-    depthwise_any(d, pixel, channel, mask);
+    UNROLL
+    for (int r = 0; r < DW_ROWS; r++)
+        if (r < d->rows) depthwise_finish(d, r, pixel, channel, DW_PIXELS, vec_all(), sum[r]);
+}
+
+/* The taps of whole vectors of channels, one vector of channels after the other. */
+DEPTHWISE_INLINE void depthwise_weights(const tl_depthwise_row *d, int64_t from, int64_t to,
+                                        const int size, float *w) {
+    for (int64_t channel = from; channel < to; channel += VEC) {
+        for (int t = 0; t < size * size; t++, w += VEC)
+            vec_store(w, vec_load(d->w + t / size * d->w_row + t % size * d->w_tap + channel));
+    }
+}
+
+typedef struct depthwise_span {
+    int64_t begin, end;
+} depthwise_span;
+
+/* The pixels all of whose columns lie inside; of these, where they are added to, as many as fill
+ * blocks: otherwise a last block begins inside the one before, whose pixels get the same values
+ * again. */
+static depthwise_span depthwise_span_of(const tl_depthwise_row *d, int size, int stride) {
+    int64_t room = d->width - d->first - size, begin = d->first < 0 ? -d->first : 0;
+    depthwise_span span = {(begin + stride - 1) / stride, room < 0 ? 0 : room / stride + 1};
+    if (span.end > d->pixels) span.end = d->pixels;
+    int64_t count = span.end - span.begin;
+    if (count < DW_PIXELS) return (depthwise_span){0, 0};
+    if (d->accumulate) span.end -= count % DW_PIXELS;
+    return span;
+}
+
+/* The pixels that this has done, of all whole vectors of channels. */
+DEPTHWISE_INLINE depthwise_span depthwise_square(const tl_depthwise_row *d, const int size,
+                                                 const int stride) {
+    depthwise_span span = depthwise_span_of(d, size, stride);
+    float w[DW_MAX * DW_MAX * DW_CHANNELS];
+    const elem *rows[DW_MAX + 2 * (DW_ROWS - 1)];
+    for (int i = 0; i < size + (DW_ROWS - 1) * stride; i++)
+        rows[i] = i < size + (d->rows - 1) * stride ? d->x[i] : NULL;
+    int64_t whole = span.end > 0 ? d->c / VEC * VEC : 0;
+    for (int64_t from = 0; from < whole; from += DW_CHANNELS) {
+        int64_t to = from + DW_CHANNELS < whole ? from + DW_CHANNELS : whole;
+        depthwise_weights(d, from, to, size, w);
+        for (int64_t next = span.begin; next < span.end; next += DW_PIXELS) {
+            int64_t pixel = next + DW_PIXELS < span.end ? next : span.end - DW_PIXELS;
+            for (int64_t at = from; at < to; at += VEC)
+                depthwise_block(d, rows, w + (at - from) * size * size, pixel, at, size, stride);
+        }
+    }
+    return span;
 }
 
 /* Whether `size` and `stride` describe the call. */
 static inline bool depthwise_is(const tl_depthwise_row *d, int size, int stride) {
-    return d->kh == size && d->kw == size && d->x_step == stride * d->x_tap &&
-           d->pixels >= DW_PIXELS;
+    return d->kh == size && d->kw == size && d->tap == 1 && d->step == stride &&
+           (d->rows == 1 || d->row_step == stride);
 }
 
-/* A smooth activation follows when the row is finished and still in the cache: in the epilogue it
- * would take the registers that hold the weights. */
-static inline void depthwise_smooth(const tl_depthwise_row *d) {
-    for (int64_t channel = 0; channel < d->c; channel += VEC) {
-        vec_mask mask = vec_first(d->c - channel);
-        for (int64_t pixel = 0; pixel < d->pixels; pixel++) {
-            elem *y = (elem *)d->y + pixel * d->y_step + channel;
-            elem_store_first(y, mask, vec_act_call(d->act, elem_load_first(y, mask)));
-        }
-    }
+static depthwise_span depthwise_blocks(const tl_depthwise_row *d) {
+    if (depthwise_is(d, 3, 1)) return depthwise_square(d, 3, 1);
+    if (depthwise_is(d, 3, 2)) return depthwise_square(d, 3, 2);
+    if (depthwise_is(d, 5, 1)) return depthwise_square(d, 5, 1);
+    if (depthwise_is(d, 5, 2)) return depthwise_square(d, 5, 2);
+    return (depthwise_span){0, 0};
 }
 
 static inline void depthwise_row(const tl_depthwise_row *d) {
-    for (int64_t channel = 0; channel < d->c; channel += VEC) {
-        vec_mask mask = vec_first(d->c - channel);
-        if (depthwise_is(d, 3, 1))
-            depthwise_square(d, channel, 3, 1, mask);
-        else if (depthwise_is(d, 3, 2))
-            depthwise_square(d, channel, 3, 2, mask);
-        else if (depthwise_is(d, 5, 1))
-            depthwise_square(d, channel, 5, 1, mask);
-        else if (depthwise_is(d, 5, 2))
-            depthwise_square(d, channel, 5, 2, mask);
-        else
-            depthwise_any(d, 0, channel, mask);
+    depthwise_span done = depthwise_blocks(d);
+    for (int r = 0; r < d->rows; r++) {
+        depthwise_any(d, r, 0, done.begin, 0);
+        depthwise_any(d, r, done.begin, done.end, d->c / VEC * VEC);
+        depthwise_any(d, r, done.end, d->pixels, 0);
     }
-    if (act_is_smooth(d->act)) depthwise_smooth(d);
+    depthwise_act(d);
 }
 
 /* --- the weights' gradient ------------------------------------------------------------------ */

@@ -1,17 +1,18 @@
 /* Depthwise convolution: every pass is a walk over rows of pixels with the kernel table's row
- * functions. Pixels at the left and right edge go alone, with the taps that remain. */
+ * functions. Rows that share input rows go in pairs. */
 #include <string.h>
 
 #include "compute/conv_parts.h"
 #include "compute/cut.h"
 
-/* Largest kernel whose row pointers are found on the stack; larger ones take several calls. */
-enum { MAX_KERNEL = 16 };
+/* Pointers to rows that are found on the stack: larger kernels take several calls. */
+enum { MAX_ROWS = 16 };
 
 /* One forward pass or one parity class of a backward one. */
 typedef struct depthwise_job {
     const struct tl_kernels *kernels;
     tl_taps2 taps;
+    int together; /* rows */
     int64_t c;
     const void *x;
     int64_t x_image, x_row;
@@ -22,76 +23,74 @@ typedef struct depthwise_job {
     const tl_epilogue *epilogue;
 } depthwise_job;
 
-/* Pixels [begin, end) of a row, with taps [tap_begin, tap_end) of each tap row. */
-static void run_pixels(const depthwise_job *job, const void *image, int64_t y, void *out,
-                       const void *residual, int64_t begin, int64_t end, int tap_begin,
-                       int tap_end) {
+/* Rows y .. y + rows - 1 of an image, with tap rows [begin, end). */
+static void run_taps(const depthwise_job *job, int64_t n, int64_t y, int rows, int begin, int end) {
     const int element = job->kernels->element;
     const tl_taps *ty = &job->taps.y, *tx = &job->taps.x;
-    int row_begin, row_end;
-    tl_taps_of(ty, y, &row_begin, &row_end);
-    const tl_epilogue *e = job->epilogue;
-    bool more = job->accumulate;
-    do {
-        const void *x[MAX_KERNEL];
-        int count = row_end - row_begin < MAX_KERNEL ? row_end - row_begin : MAX_KERNEL;
-        bool last = row_begin + count == row_end;
-        int64_t first = begin * tx->stride + tx->first + tap_begin * tx->step;
-        for (int i = 0; i < count; i++) {
-            int64_t in_y = y * ty->stride + ty->first + (row_begin + i) * ty->step;
-            x[i] = tl_element(image, in_y * job->x_row + first * job->c, element);
-        }
-        tl_depthwise_row row = {
-            .kh = count,
-            .kw = tap_end - tap_begin,
-            .x = x,
-            .x_step = tx->stride * job->c,
-            .x_tap = tx->step * job->c,
-            .w = job->w + (row_begin * tx->count + tap_begin) * job->c,
-            .w_row = tx->count * job->c,
-            .w_tap = job->c,
-            .y = tl_element_of(out, begin * job->y_pixel, element),
-            .y_step = job->y_pixel,
-            .pixels = end - begin,
-            .c = job->c,
-            .accumulate = more,
-            .bias = e && last ? e->bias : NULL,
-            .residual =
-                residual && last ? tl_element(residual, begin * job->y_pixel, element) : NULL,
-            .act = e && last ? e->act : TL_ACT_NONE,
-        };
-        job->kernels->depthwise_row(&row);
-        row_begin += count;
-        more = true;
-    } while (row_begin < row_end);
-}
-
-static void run_row(const depthwise_job *job, int64_t n, int64_t y) {
-    const tl_taps *tx = &job->taps.x;
-    int64_t inside_begin, inside_end;
-    tl_taps_inside(tx, &inside_begin, &inside_end);
-    const int element = job->kernels->element;
-    const void *image = tl_element(job->x, n * job->x_image, element);
+    const tl_epilogue *e = end == ty->count ? job->epilogue : NULL;
     int64_t at = n * job->y_image + y * job->y_row;
-    void *out = tl_element_of(job->y, at, element);
-    const void *residual = job->epilogue && job->epilogue->residual
-                               ? tl_element(job->epilogue->residual, at, element)
-                               : NULL;
-    if (inside_begin < inside_end)
-        run_pixels(job, image, y, out, residual, inside_begin, inside_end, 0, tx->count);
-    for (int64_t p = 0; p < tx->out; p++) {
-        if (p == inside_begin && inside_begin < inside_end) p = inside_end;
-        if (p >= tx->out) break;
-        int tap_begin, tap_end;
-        tl_taps_of(tx, p, &tap_begin, &tap_end);
-        run_pixels(job, image, y, out, residual, p, p + 1, tap_begin, tap_end);
+    const void *x[MAX_ROWS];
+    int row_step = (int)ty->stride, count = end - begin + (rows - 1) * row_step;
+    for (int i = 0; i < count; i++) {
+        int64_t in_y = y * ty->stride + ty->first + (begin + i) * ty->step;
+        bool inside = in_y >= 0 && in_y < ty->in;
+        x[i] = inside ? tl_element(job->x, n * job->x_image + in_y * job->x_row, element) : NULL;
     }
+    tl_depthwise_row row = {
+        .kh = end - begin,
+        .kw = tx->count,
+        .rows = rows,
+        .row_step = row_step,
+        .x = x,
+        .x_pixel = job->c,
+        .step = tx->stride,
+        .tap = tx->step,
+        .first = tx->first,
+        .width = tx->in,
+        .w = job->w + begin * tx->count * job->c,
+        .w_row = tx->count * job->c,
+        .w_tap = job->c,
+        .y = tl_element_of(job->y, at, element),
+        .y_pixel = job->y_pixel,
+        .y_row = job->y_row,
+        .pixels = tx->out,
+        .c = job->c,
+        .accumulate = job->accumulate || begin > 0,
+        .bias = e ? e->bias : NULL,
+        .residual = e && e->residual ? tl_element(e->residual, at, element) : NULL,
+        .act = e ? e->act : TL_ACT_NONE,
+    };
+    job->kernels->depthwise_row(&row);
 }
 
-static void run_rows(void *arg, int64_t begin, int64_t end) {
+/* The rows that one call of the kernel can compute: neighbours share input rows when their taps are
+ * neighbours. */
+static int rows_together(const tl_taps *ty) {
+    bool fits = ty->count + (TL_DEPTHWISE_ROWS - 1) * ty->stride <= MAX_ROWS;
+    return fits && ty->step == 1 && ty->stride < ty->count ? TL_DEPTHWISE_ROWS : 1;
+}
+
+/* The rows of an image that go together as its group `group`. */
+static void run_group(const depthwise_job *job, int64_t n, int64_t group) {
+    const tl_taps *ty = &job->taps.y;
+    int64_t y = group * job->together, left = ty->out - y;
+    int rows = left < job->together ? (int)left : job->together, begin = 0;
+    if (rows <= 0) return;
+    do {
+        int end = ty->count - begin < MAX_ROWS ? ty->count : begin + MAX_ROWS;
+        run_taps(job, n, y, rows, begin, end);
+        begin = end;
+    } while (begin < ty->count);
+}
+
+static int64_t groups_of(int64_t rows, int together) {
+    return (rows + together - 1) / together;
+}
+
+static void run_groups(void *arg, int64_t begin, int64_t end) {
     const depthwise_job *job = arg;
-    for (int64_t row = begin; row < end; row++)
-        run_row(job, row / job->taps.y.out, row % job->taps.y.out);
+    int64_t groups = groups_of(job->taps.y.out, job->together);
+    for (int64_t i = begin; i < end; i++) run_group(job, i / groups, i % groups);
 }
 
 /* --- forward ---------------------------------------------------------------------------------- */
@@ -141,7 +140,8 @@ void tl_depthwise_forward(tl_context *ctx, const tl_conv *conv, const void *x, c
                          .y_row = conv->ow * c,
                          .y_pixel = c,
                          .epilogue = epilogue};
-    tl_parallel(ctx, conv->n * conv->oh, run_rows, &job);
+    job.together = rows_together(&job.taps.y);
+    tl_parallel(ctx, conv->n * groups_of(conv->oh, job.together), run_groups, &job);
 }
 
 /* --- backward --------------------------------------------------------------------------------- */
@@ -154,7 +154,7 @@ typedef struct depthwise_data {
     const float *packed;
 } depthwise_data;
 
-static void data_row(const depthwise_data *data, int64_t n, int64_t y) {
+static void data_group(const depthwise_data *data, int64_t n, int64_t group) {
     const tl_conv *conv = data->conv;
     depthwise_job job = data->whole;
     job.w = data->packed;
@@ -162,16 +162,21 @@ static void data_row(const depthwise_data *data, int64_t n, int64_t y) {
         for (int px = 0; px < conv->stride_w; px++) {
             job.taps = tl_taps2_backward(conv, py, px);
             job.y = tl_element_of(data->whole.y, (py * conv->w + px) * job.c, job.kernels->element);
-            if (y < job.taps.y.out) run_row(&job, n, y);
+            run_group(&job, n, group);
             job.w += job.taps.y.count * job.taps.x.count * job.c;
         }
     }
 }
 
-static void data_rows(void *arg, int64_t begin, int64_t end) {
-    const depthwise_data *data = arg;
+static int64_t data_groups(const depthwise_data *data) {
     int64_t rows = (data->conv->h + data->conv->stride_h - 1) / data->conv->stride_h;
-    for (int64_t row = begin; row < end; row++) data_row(data, row / rows, row % rows);
+    return groups_of(rows, data->whole.together);
+}
+
+static void data_tasks(void *arg, int64_t begin, int64_t end) {
+    const depthwise_data *data = arg;
+    int64_t groups = data_groups(data);
+    for (int64_t i = begin; i < end; i++) data_group(data, i / groups, i % groups);
 }
 
 void tl_depthwise_backward_data(tl_context *ctx, const tl_conv *conv, const void *dy,
@@ -187,6 +192,7 @@ void tl_depthwise_backward_data(tl_context *ctx, const tl_conv *conv, const void
     }
     depthwise_data data = {.conv = conv,
                            .whole = {.kernels = tl_conv_kernels(ctx, conv),
+                                     .together = 1,
                                      .c = c,
                                      .x = dy,
                                      .x_image = conv->oh * conv->ow * c,
@@ -197,7 +203,11 @@ void tl_depthwise_backward_data(tl_context *ctx, const tl_conv *conv, const void
                                      .y_pixel = conv->stride_w * c,
                                      .accumulate = add},
                            .packed = work};
-    tl_parallel(ctx, conv->n * ((conv->h + conv->stride_h - 1) / conv->stride_h), data_rows, &data);
+    if (conv->stride_h == 1) {
+        tl_taps2 taps = tl_taps2_backward(conv, 0, 0);
+        data.whole.together = rows_together(&taps.y);
+    }
+    tl_parallel(ctx, conv->n * data_groups(&data), data_tasks, &data);
 }
 
 /* Output rows are summed in chunks whose number follows from the shape, each into its own copy of
@@ -233,8 +243,8 @@ static void grad_pixels(const depthwise_grad_job *job, int64_t n, int64_t y, int
     int row_begin, row_end;
     tl_taps_of(ty, y, &row_begin, &row_end);
     for (int count; row_begin < row_end; row_begin += count) {
-        const void *x[MAX_KERNEL];
-        count = row_end - row_begin < MAX_KERNEL ? row_end - row_begin : MAX_KERNEL;
+        const void *x[MAX_ROWS];
+        count = row_end - row_begin < MAX_ROWS ? row_end - row_begin : MAX_ROWS;
         int64_t first = begin * tx->stride + tx->first + tap_begin * tx->step;
         for (int i = 0; i < count; i++) {
             int64_t in_y = y * ty->stride + ty->first + (row_begin + i) * ty->step;
