@@ -2,6 +2,8 @@
  * threads are counted, and in half the memory. */
 #include "graph_support.h"
 
+#include "model/model.h"
+
 /* NULL, and the test skipped by name, on machines without bf16. */
 static tl_context *bf16_context(int threads) {
     tl_context *ctx = make_context(threads, NULL);
@@ -30,9 +32,9 @@ static double relative_distance(const float *a, const float *b, int64_t count) {
 /* Every value that a step writes is rounded by at most 2^-9 of itself, and so are the weights it
  * reads; the errors of n steps that do not amplify add up to n times as much in the worst case, to
  * about sqrt(n) times if they are independent. Backward passes through twice as many. */
-static double bound_of(const tl_plan *plan, bool backward) {
-    double roundings = 2.0 * plan->step_count * (backward ? 2 : 1);
-    return 4 * sqrt(roundings) * 0x1p-9;
+static double bound_of(int steps, bool backward) {
+    double roundings = 2.0 * steps * (backward ? 2 : 1);
+    return 2 * sqrt(roundings) * 0x1p-9;
 }
 
 static void check_close(tl_graph *graph, tl_plan_options options, const char *what) {
@@ -44,13 +46,13 @@ static void check_close(tl_graph *graph, tl_plan_options options, const char *wh
     memset(plan->arena, 0xff, plan->memory.activations);
     graph_result rounded = run_plan(plan, input, batch, options.training);
     double distance = relative_distance(rounded.output, exact.output, exact.output_count);
-    if (!(distance <= bound_of(plan, false)))
+    if (!(distance <= bound_of(plan->step_count, false)))
         fail_msg("%s: outputs differ by %.3g, expected %.3g", what, distance,
-                 bound_of(plan, false));
+                 bound_of(plan->step_count, false));
     distance = relative_distance(rounded.gradients, exact.gradients, exact.gradient_count);
-    if (!(distance <= bound_of(plan, true)))
+    if (!(distance <= bound_of(plan->step_count, true)))
         fail_msg("%s: gradients differ by %.3g, expected %.3g", what, distance,
-                 bound_of(plan, true));
+                 bound_of(plan->step_count, true));
     tl_plan_free(plan);
     free_result(&exact);
     free_result(&rounded);
@@ -76,6 +78,58 @@ static void test_close_to_f32(void **state) {
         }
         tl_graph_free(graph);
     }
+    tl_context_free(ctx);
+}
+
+/* Whole networks in their own size: every kind of layer and driver. */
+static void test_backbones(void **state) {
+    (void)state;
+    tl_context *ctx = bf16_context(2);
+    static const char *const names[] = {
+        "resnet18",           "vgg11",         "inception_v3",       "densenet121",
+        "squeezenet1_1",      "mobilenet_v2",  "mobilenet_v3_small", "efficientnet_b0",
+        "shufflenet_v2_x0_5", "convnext_tiny", "resnext50_32x4d"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        tl_model *model = NULL;
+        assert_ok(tl_model_create(ctx, names[i], 0, 1, &model));
+        tl_tensor *input = NULL, *output[2];
+        assert_ok(tl_tensor_new(ctx, TL_F32, &model->graph->node[0].shape, &input));
+        float *pixels = random_floats(tl_tensor_count(input), 9);
+        memcpy(tl_tensor_f32(input), pixels, tl_tensor_bytes(input));
+        assert_ok(tl_model_run(model, input, &output[0]));
+        assert_ok(tl_model_set_dtype(model, TL_BF16));
+        assert_ok(tl_model_run(model, input, &output[1]));
+        double distance =
+            relative_distance(tl_tensor_const_f32(output[1]), tl_tensor_const_f32(output[0]),
+                              tl_tensor_count(output[0]));
+        double bound = bound_of(model->graph->node_count, false);
+        print_message("%s: %.2g of at most %.2g\n", names[i], distance, bound);
+        if (!(distance > 0 && distance <= bound)) fail_msg("%s: too far from f32", names[i]);
+        for (int k = 0; k < 2; k++) tl_tensor_free(output[k]);
+        tl_tensor_free(input);
+        free(pixels);
+        tl_model_free(model);
+    }
+    tl_context_free(ctx);
+}
+
+/* What training keeps between forward and backward is mostly activations. */
+static void test_half_the_memory(void **state) {
+    (void)state;
+    tl_context *ctx = bf16_context(1);
+    tl_model *model = NULL;
+    assert_ok(tl_model_create(ctx, "resnet18", 0, 1, &model));
+    tl_plan_options options = plan_options(model->graph, 8, true);
+    tl_plan_memory f32, bf16;
+    options.batch_norm_training = true;
+    assert_ok(tl_plan_predict(model->graph, &options, &f32));
+    options.dtype = TL_BF16;
+    assert_ok(tl_plan_predict(model->graph, &options, &bf16));
+    double ratio = (double)bf16.activations / (double)f32.activations;
+    print_message("activations: %.2f of those of f32\n", ratio);
+    assert_true(ratio < 0.6);
+    assert_int_equal(bf16.gradients, f32.gradients);
+    tl_model_free(model);
     tl_context_free(ctx);
 }
 
@@ -186,6 +240,8 @@ static void test_refused_types(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_close_to_f32),
+        cmocka_unit_test(test_backbones),
+        cmocka_unit_test(test_half_the_memory),
         cmocka_unit_test(test_sharing_memory_changes_nothing),
         cmocka_unit_test(test_threads_and_batches_change_nothing),
         cmocka_unit_test(test_border_is_f32),

@@ -300,6 +300,32 @@ test_bench() {
     expect_refusal 2 "mmx|ref" "$tl" bench --arch resnet18 --isa mmx
 }
 
+# Where there is no bf16: a line that names what is missing, and f32.
+test_dtype_falls_back_to_f32() {
+    expect_status 0 "$tl" bench --arch efficientnet_lite0 --iters 1 --isa ref --dtype bf16 --json
+    expect_json "dtype" 'd["dtype"] == "f32"'
+    grep -q 'bf16.*AVX512-BF16.*(ref).*computing in f32' "$work/err" || fail "stderr does not say why"
+    [ "$(wc -l <"$work/err")" -eq 1 ] || fail "more than one line"
+    TL_ISA=ref expect_status 0 finetune --dtype bf16 --out "$work/fallback" --json
+    expect_json "settings" 'd["settings"]["dtype"] == "f32"'
+    TL_ISA=ref expect_status 0 "$tl" eval --model "$trained" --data "$pictures" --dtype bf16 --json
+    expect_json "dtype" 'd["dtype"] == "f32"'
+}
+
+test_dtype_bf16() {
+    expect_status 0 "$tl" bench --arch efficientnet_lite0 --iters 1 --dtype bf16 --json
+    if [ -s "$work/err" ]; then skip "this machine has no bf16"; fi
+    expect_json "dtype" 'd["dtype"] == "bf16"'
+    expect_status 0 "$tl" eval --model "$trained" --data "$pictures" --dtype bf16 --json
+    expect_json "dtype" 'd["dtype"] == "bf16"'
+    set -- "$pictures"/red/*
+    expect_status 0 "$tl" predict --model "$trained" --dtype bf16 "$1"
+    expect_status 0 "$tl" features --model "$trained" --dtype bf16 --out "$work/bf16.npy" "$1"
+    expect_status 0 finetune --dtype bf16 --out "$work/bf16" --json
+    expect_json "settings" 'd["settings"]["dtype"] == "bf16"'
+    expect_status 0 "$tl" verify "$work/bf16"
+}
+
 test_full_disk_is_reported() {
     [ -e /dev/full ] || skip "no /dev/full here"
     "$tl" backbones >/dev/full 2>"$work/err"

@@ -288,6 +288,58 @@ static void change_last_block(tl_finetune_options *o) {
     o->weight_decay = 1e-4;
 }
 
+static void change_everything_bf16(tl_finetune_options *o) {
+    change_everything(o);
+    o->dtype = "bf16";
+}
+
+/* Skips the test, by name, on machines without bf16. */
+static void need_bf16(void) {
+    place p = open_place(1);
+    tl_status status = tl_context_check_dtype(p.ctx, TL_BF16);
+    close_place(&p);
+    if (status == TL_OK) return;
+    assert_int_equal(status, TL_UNSUPPORTED);
+    skip();
+}
+
+static void test_bf16_threads_change_no_bit(void **state) {
+    (void)state;
+    need_bf16();
+    same_at_any_thread_count(change_everything_bf16);
+}
+
+/* As good an answer as from f32; what is saved is f32 and proves itself in f32. */
+static void test_bf16_learns_as_well(void **state) {
+    (void)state;
+    need_bf16();
+    static const char *const dtypes[2] = {"f32", "bf16"}, *const freezes[2] = {"all", "none"};
+    for (int i = 0; i < 2; i++) {
+        double accuracy[2], loss[2];
+        for (int k = 0; k < 2; k++) {
+            place p = open_place(2);
+            tl_finetune_options o = base_options(&p);
+            o.freeze = freezes[i];
+            o.batch_norm_training = i == 1;
+            o.dtype = dtypes[k];
+            tl_report *report = NULL;
+            assert_ok(tl_finetune(p.ctx, &o, NULL, &report));
+            accuracy[k] = number(report, "val_accuracy");
+            loss[k] = number(report, "val_loss");
+            tl_report_free(report);
+            tl_model *model = NULL;
+            assert_ok(tl_model_load(p.ctx, p.out, &model));
+            assert_ok(tl_model_verify(model, NULL));
+            tl_model_free(model);
+            close_place(&p);
+        }
+        print_message("freeze %s: accuracy %.3f in f32, %.3f in bf16; loss %.4f, %.4f\n",
+                      freezes[i], accuracy[0], accuracy[1], loss[0], loss[1]);
+        assert_true(accuracy[1] >= accuracy[0] - 0.1);
+        assert_true(loss[0] != loss[1]); /* it was another computation */
+    }
+}
+
 static void test_threads_change_no_bit(void **state) {
     (void)state;
     same_at_any_thread_count(change_head_only);
@@ -919,6 +971,8 @@ int main(void) {
         cmocka_unit_test(test_learns_and_saves),
         cmocka_unit_test(test_summary_in_the_model),
         cmocka_unit_test(test_threads_change_no_bit),
+        cmocka_unit_test(test_bf16_threads_change_no_bit),
+        cmocka_unit_test(test_bf16_learns_as_well),
         cmocka_unit_test(test_cached_features_are_the_same),
         cmocka_unit_test(test_early_stopping_restores_the_best),
         cmocka_unit_test(test_progress_tells_every_epoch),

@@ -5,7 +5,9 @@ other, so that a noisy machine slows each in turn; the ratio of two contestants 
 their minima over all rounds. Before a network is timed its answers are compared.
 
 usage: bench.py --build build [--rounds 5] [--threads 1,2] [--batch 1,16] [--only resnet50,...]
-                [--mode infer,train,start,tutorial] [--keras PYTHON] [--pictures 200] [--json FILE]
+                [--mode infer,train,bf16,start,tutorial] [--keras PYTHON] [--pictures 200] [--json FILE]
+
+In mode bf16 libtl and the peers that can compute in bf16; ONNX Runtime, which cannot, stays in f32.
 """
 import argparse
 import importlib.util
@@ -20,6 +22,7 @@ import time
 
 NETS = {"resnet50": 224, "inception_v3": 299, "mobilenet_v2": 224, "efficientnet_lite0": 224, "vgg16": 224}
 TRAINED = ["resnet50", "mobilenet_v2", "vgg16"]
+BF16 = ["resnet50", "vgg16", "mobilenet_v2"]
 HERE = os.path.abspath(__file__)
 
 
@@ -92,7 +95,8 @@ def openvino_runner(name, folder, x, threads, mode):
     model = core.read_model(f"{folder}/{name}.onnx")
     model.reshape(list(x.shape))
     compiled = core.compile_model(model, "CPU", {
-        "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"})
+        "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": "bf16" if mode.endswith("bf16") else "f32"})
     return lambda: compiled(x)[0]
 
 
@@ -104,27 +108,33 @@ def torch_runner(name, folder, x, threads, mode):
     for layout in (torch.contiguous_format, torch.channels_last):
         m = module.to(memory_format=layout)
         data = torch.from_numpy(x).to(memory_format=layout)
-        runner = torch_step(m, data) if mode == "train" else torch_forward(m, data)
+        runner = torch_run(m, data, mode)
         runner()
         start = time.perf_counter()
         runner()
         candidates.append((time.perf_counter() - start, layout))
     layout = min(candidates, key=lambda c: c[0])[1]
     m, data = module.to(memory_format=layout), torch.from_numpy(x).to(memory_format=layout)
-    return torch_step(m, data) if mode == "train" else torch_forward(m, data)
+    return torch_run(m, data, mode)
 
 
-def torch_forward(module, data):
+def torch_run(module, data, mode):
+    """A forward pass or a training step; in mode *-bf16 what autocast covers is in bf16."""
+    run = torch_step if mode.startswith("train") else torch_forward
+    return run(module, data, mode.endswith("bf16"))
+
+
+def torch_forward(module, data, bf16=False):
     import torch
     module.eval()
 
     def run():
-        with torch.inference_mode():
-            return module(data).numpy()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return module(data).float().numpy()
     return run
 
 
-def torch_step(module, data):
+def torch_step(module, data, bf16=False):
     import torch
     module.train()
     labels = torch.arange(data.shape[0]) % 1000
@@ -132,7 +142,9 @@ def torch_step(module, data):
 
     def run():
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(module(data), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = torch.nn.functional.cross_entropy(module(data), labels)
+        loss.backward()
         optimizer.step()
     return run
 
@@ -162,8 +174,9 @@ class Libtl:
 
     def __init__(self, build, name, batch, threads, mode):
         self.batch = batch
-        self.command = [f"{build}/tl", "bench", "--arch", name, "--mode", mode, "--batch", str(batch),
-                        "--threads", str(threads), "--json", "--iters"]
+        what, _, dtype = mode.partition("-")
+        self.command = [f"{build}/tl", "bench", "--arch", name, "--mode", what, "--dtype", dtype or "f32",
+                        "--batch", str(batch), "--threads", str(threads), "--json", "--iters"]
 
     def seconds(self, runs):
         answer = subprocess.run(self.command + [str(runs)], capture_output=True, text=True, check=True)
@@ -192,7 +205,7 @@ def compare(args, folder, name, batch, threads, mode, peers):
             contestants[kind] = Peer(kind, name, folder, batch, threads, mode)
         except RuntimeError as error:
             print(f"[  SKIPPED ] {error}", flush=True)
-    runs = 1 if mode == "train" or batch > 1 else 4
+    runs = 1 if mode.startswith("train") or batch > 1 else 4
     least = {kind: min(c.seconds(runs) for _ in range(1)) for kind, c in contestants.items()}
     for _ in range(args.rounds):
         for kind, contestant in contestants.items():
@@ -204,7 +217,7 @@ def compare(args, folder, name, batch, threads, mode, peers):
            "ratio": {k: least["libtl"] / v for k, v in least.items() if k != "libtl"}}
     cells = "  ".join(f"{k} {row['ms'][k]:8.2f} ms" + (f" ({row['ratio'][k]:.2f})" if k in row["ratio"] else "")
                       for k in least)
-    print(f"{mode:5} {name:20} batch {batch:2} threads {threads}: {cells}", flush=True)
+    print(f"{mode:10} {name:20} batch {batch:2} threads {threads}: {cells}", flush=True)
     return row
 
 
@@ -370,7 +383,7 @@ def main():
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--batch", default="1,16")
     parser.add_argument("--only", default=",".join(NETS))
-    parser.add_argument("--mode", default="infer,train,start,tutorial")
+    parser.add_argument("--mode", default="infer,train,bf16,start,tutorial")
     parser.add_argument("--keras", metavar="PYTHON", help="interpreter that has Keras, for --mode tutorial")
     parser.add_argument("--pictures", type=int, default=200, help="of --mode tutorial")
     parser.add_argument("--json")
@@ -404,6 +417,11 @@ def main():
             for name in names if "train" in modes else []:
                 if name in TRAINED:
                     rows.append(compare(args, folder, name, 16, threads, "train", ["pytorch"]))
+            for name in names if "bf16" in modes else []:
+                if name in BF16:
+                    rows.append(compare(args, folder, name, 16, threads, "infer-bf16",
+                                        ["onnxruntime", "openvino"]))
+                    rows.append(compare(args, folder, name, 16, threads, "train-bf16", ["pytorch"]))
         if "start" in modes:
             rows += whole_process(args, folder)
         if "tutorial" in modes:
