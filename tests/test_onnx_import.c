@@ -281,6 +281,34 @@ static void windows_need_their_order(void **state) {
     tl_context_free(ctx);
 }
 
+/* A network that was exported for two pictures has the 2 in its shapes. */
+static void a_fixed_batch_is_no_limit(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    bytes graph = {0}, b = {0};
+    put_input(&graph, "x", 4, (int64_t[]){2, 3, 4, 4});
+    put_ints(&graph, "shape", 2, (int64_t[]){2, 48});
+    put_node(&graph, "Reshape", "x shape", "f");
+    put_floats(&graph, "w", 2, (int64_t[]){48, 5});
+    put_node(&graph, "MatMul", "f w", "y");
+    put_output(&graph, "y");
+    finish_model(&b, &graph, 13);
+    tl_model *model = NULL;
+    assert_ok(tl_model_load_memory(ctx, b.data, b.size, &model));
+    for (int64_t count = 1; count <= 3; count++) {
+        tl_tensor *x = NULL, *y = NULL;
+        assert_ok(tl_tensor_create(ctx, TL_F32, 4, (int64_t[]){count, 4, 4, 3}, &x));
+        assert_ok(tl_model_run(model, x, &y));
+        assert_int_equal(tl_tensor_count(y), 5 * count);
+        assert_int_equal(tl_tensor_shape(y)[0], count);
+        tl_tensor_free(x);
+        tl_tensor_free(y);
+    }
+    tl_model_free(model);
+    tl_context_free(ctx);
+    free(b.data);
+}
+
 static void constants_meet_channels_only(void **state) {
     (void)state;
     static const struct {
@@ -321,6 +349,7 @@ int main(void) {
         cmocka_unit_test(convolutional_classifiers_are_cut),
         cmocka_unit_test(half_precision_weights_are_read),
         cmocka_unit_test(windows_need_their_order),
+        cmocka_unit_test(a_fixed_batch_is_no_limit),
         cmocka_unit_test(constants_meet_channels_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

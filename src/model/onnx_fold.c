@@ -77,6 +77,7 @@ tl_status tl_onnx_reshaped(const tl_onnx_importer *im, const tl_onnx_entry *x,
     for (int i = 0; i < target->int_count; i++) {
         int64_t dim = target->ints[i];
         if (dim == 0 && i < x->shape.rank) dim = x->shape.dim[i];
+        if (i == 0 && x->kind == TL_ONNX_NODE && dim == im->batch) dim = 1;
         if (dim == -1 && unknown >= 0) return tl_onnx_fail(im, TL_CORRUPT, "two dimensions of -1");
         if (dim == -1) unknown = i;
         out->dim[i] = dim == -1 ? 1 : dim;

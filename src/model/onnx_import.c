@@ -67,6 +67,7 @@ static tl_status make_input(tl_onnx_importer *im) {
              "%s: offset %u: the input is %lld x %lld with %lld channels", im->onnx->name,
              input->offset, (long long)h, (long long)w, (long long)c);
     TL_TRY(tl_graph_create(im->onnx->ctx, h, w, c, &im->graph));
+    im->batch = known_or(d[0], 1);
     tl_onnx_entry *entry = tl_onnx_lookup(&im->values, input->name, true);
     entry->kind = TL_ONNX_NODE;
     entry->node = 0;

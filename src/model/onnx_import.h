@@ -82,6 +82,7 @@ typedef struct tl_onnx_importer {
     tl_graph *graph;
     tl_onnx_role *role;     /* of each ONNX node */
     const tl_onnx_node *at; /* the node being imported */
+    int64_t batch;          /* what the file was exported for, which shapes in it may have */
     tl_onnx_table values;
 } tl_onnx_importer;
 

@@ -1,31 +1,72 @@
-#!/usr/bin/env python3
-"""Compares imported ONNX networks with ONNX Runtime, one row a network.
+"""Holds ONNX networks against ONNX Runtime: as they are imported, in training, and exported again.
 
-usage: import_onnx.py [FILE.onnx ...]
+usage: import_onnx.py [NAME or FILE.onnx ...]
 
-Without files it exports what the installed frameworks offer (torchvision, Keras with tf2onnx) into
-$TL_TEST_BUILD/parity/onnx, once, and compares everything that lies there. The frameworks and ONNX
-Runtime may belong to different interpreters: run the script with each. Random weights, realistic
-batch-norm statistics, random inputs.
+Exports what the installed frameworks offer (torchvision and timm by both of PyTorch's exporters, Keras
+with tf2onnx) into $TL_TEST_BUILD/parity/onnx, once, and compares everything that lies there, or what
+was named. The frameworks and ONNX Runtime may belong to different interpreters: run the script with
+each. Random weights, realistic batch-norm statistics, random inputs.
+
+Training: after one small step of gradient descent on all parameters the loss must have fallen by what
+the gradients promise, the sum of their squares times the step.
 """
-import ctypes
 import glob
 import os
 import sys
 
-BUILD = os.environ.get("TL_TEST_BUILD", "build")
-FOLDER = os.path.join(BUILD, "parity", "onnx")
-TOLERANCE = 1e-4
+try:
+    import numpy as np
+except ImportError:
+    print("SKIPPED: needs the Python module numpy")
+    sys.exit(0)
+import libtl
 
-TORCHVISION = ["resnet18", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x1_0", "densenet121",
-               "googlenet", "mnasnet1_0", "efficientnet_b0", "regnet_y_400mf",
-               "mobilenet_v3_small", "inception_v3", "vgg11_bn", "alexnet", "convnext_tiny"]
-KERAS = ["MobileNet", "MobileNetV2", "MobileNetV3Small", "ResNet50", "ResNet50V2", "DenseNet121",
-         "EfficientNetB0", "EfficientNetV2B0", "NASNetMobile", "InceptionV3", "Xception",
-         "ConvNeXtTiny"]
+FOLDER = os.path.join(libtl.BUILD, "parity", "onnx")
+TOLERANCE, FALL_TOLERANCE = 1e-4, 0.1
+
+TORCHVISION = ["resnet18", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x1_0", "densenet121", "efficientnet_b0",
+               "mobilenet_v3_small", "inception_v3", "vgg11_bn", "convnext_tiny",
+               # None of these is a backbone by name.
+               "googlenet", "mnasnet1_0", "mnasnet0_5", "regnet_x_400mf", "regnet_y_400mf", "alexnet",
+               "efficientnet_v2_s", "densenet161"]
+TIMM = ["resnet26d", "hardcorenas_a", "ghostnet_100"]
+# By PyTorch's newer exporter, with its default opset.
+DYNAMO = ["resnet18", "googlenet", "regnet_y_400mf", "efficientnet_v2_s", "mobilenet_v3_small", "shufflenet_v2_x0_5",
+          "densenet121", "mnasnet1_0"]
+KERAS = ["MobileNet", "MobileNetV2", "MobileNetV3Small", "ResNet50", "DenseNet121", "EfficientNetB0", "InceptionV3",
+         # None of these is a backbone by name.
+         "ResNet50V2", "EfficientNetV2B0", "NASNetMobile", "Xception", "InceptionResNetV2", "ConvNeXtTiny"]
 
 
 # --- exporting ------------------------------------------------------------------------------------
+
+def wanted(name):
+    path = os.path.join(FOLDER, name + ".onnx")
+    return path if not os.path.exists(path) and (len(sys.argv) == 1 or name in sys.argv[1:]) else None
+
+
+def randomize_torch(network):
+    import torch
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.1)
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def export_torch(network, path, size, dynamo):
+    import torch
+    # The newer exporter writes a fixed batch, as it does when nothing else is said.
+    options = {"dynamo": True, "external_data": False, "verbose": False} if dynamo else \
+        {"dynamo": False, "opset_version": 13, "dynamic_axes": {"x": {0: "n"}, "y": {0: "n"}}}
+    try:
+        torch.onnx.export(randomize_torch(network), (torch.randn(2, 3, size, size),), path, input_names=["x"],
+                          output_names=["y"], **options)
+    except Exception as error:  # what an exporter cannot do is no fault of ours
+        print(f"SKIPPED {os.path.basename(path)}: its exporter fails: {str(error)[:100]}")
+
 
 def export_torchvision():
     try:
@@ -35,31 +76,34 @@ def export_torchvision():
         print(f"SKIPPED exporting from torchvision: {error}")
         return
     torch.manual_seed(0)
-    for name in TORCHVISION:
-        path = os.path.join(FOLDER, f"torchvision_{name}.onnx")
-        if os.path.exists(path):
+    for name in TORCHVISION + [name + "_dynamo" for name in DYNAMO]:
+        path, dynamo = wanted("torchvision_" + name), name.endswith("_dynamo")
+        if not path:
             continue
-        inception = name in ("googlenet", "inception_v3")
+        name = name.removesuffix("_dynamo")
         # transform_input is what the pretrained weights of these two come with.
-        options = {"init_weights": False, "transform_input": True} if inception else {}
-        network = getattr(models, name)(**options)
-        for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-                torch.nn.init.normal_(module.bias, std=0.1)
-                module.running_mean.normal_(std=0.1)
-                module.running_var.uniform_(0.5, 1.5)
-        size = 299 if name == "inception_v3" else 224
-        torch.onnx.export(network.eval(), torch.randn(1, 3, size, size), path, opset_version=13,
-                          input_names=["x"], output_names=["y"],
-                          dynamic_axes={"x": {0: "n"}, "y": {0: "n"}})
+        options = {"init_weights": False, "transform_input": True} if name in ("googlenet", "inception_v3") else {}
+        export_torch(getattr(models, name)(**options), path, 299 if name == "inception_v3" else 224, dynamo)
+
+
+def export_timm():
+    try:
+        import timm
+        import torch
+    except ImportError as error:
+        print(f"SKIPPED exporting from timm: {error}")
+        return
+    torch.manual_seed(0)
+    for name in TIMM:
+        path = wanted("timm_" + name)
+        if path:
+            export_torch(timm.create_model(name), path, 224, False)
 
 
 def export_keras():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import keras
-        import numpy as np
         import tf2onnx  # noqa: F401, what keras exports with
     except ImportError as error:
         print(f"SKIPPED exporting from Keras: {error}")
@@ -67,8 +111,8 @@ def export_keras():
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     for name in KERAS:
-        path = os.path.join(FOLDER, f"keras_{name}.onnx")
-        if os.path.exists(path):
+        path = wanted("keras_" + name)
+        if not path:
             continue
         network = getattr(keras.applications, name)(weights=None, classifier_activation=None)
         for layer in network.layers:
@@ -82,45 +126,7 @@ def export_keras():
         try:
             network.export(path, format="onnx", verbose=False)
         except Exception as error:  # tf2onnx fails on some networks, which is no fault of ours
-            print(f"SKIPPED keras_{name}: its exporter fails: {error}")
-
-
-# --- libtl through its shared library -------------------------------------------------------------
-
-class Library:
-    def __init__(self):
-        self.tl = ctypes.CDLL(os.path.join(BUILD, "libtl.so"))
-        self.tl.tl_last_error.restype = ctypes.c_char_p
-        for name in ("tl_tensor_data", "tl_tensor_shape"):
-            getattr(self.tl, name).restype = ctypes.c_void_p
-            getattr(self.tl, name).argtypes = [ctypes.c_void_p]
-        self.context = ctypes.c_void_p()
-        self.call("tl_context_create", None, ctypes.byref(self.context))
-
-    def call(self, name, *args):
-        if getattr(self.tl, name)(*args) != 0:
-            raise RuntimeError(self.tl.tl_last_error().decode())
-
-    def run(self, path, x):
-        """x and the answer are N H W C."""
-        import numpy as np
-        model, tensor, answer = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
-        self.call("tl_model_load", self.context, path.encode(), ctypes.byref(model))
-        try:
-            dims = (ctypes.c_int64 * x.ndim)(*x.shape)
-            self.call("tl_tensor_create", self.context, 0, x.ndim, dims, ctypes.byref(tensor))
-            x = np.ascontiguousarray(x, np.float32)
-            ctypes.memmove(self.tl.tl_tensor_data(tensor), x.ctypes.data, x.nbytes)
-            self.call("tl_model_run", model, tensor, ctypes.byref(answer))
-            rank = self.tl.tl_tensor_rank(answer)
-            shape = ctypes.cast(self.tl.tl_tensor_shape(answer), ctypes.POINTER(ctypes.c_int64))
-            shape = tuple(shape[:rank])
-            floats = ctypes.cast(self.tl.tl_tensor_data(answer), ctypes.POINTER(ctypes.c_float))
-            return np.ctypeslib.as_array(floats, shape).copy()
-        finally:
-            self.tl.tl_tensor_free(answer)
-            self.tl.tl_tensor_free(tensor)
-            self.tl.tl_model_free(model)
+            print(f"SKIPPED keras_{name}: its exporter fails: {str(error)[:100]}")
 
 
 # --- comparing ------------------------------------------------------------------------------------
@@ -129,9 +135,7 @@ class BadExport(Exception):
     """A file that its exporter got wrong, so that there is nothing to compare with."""
 
 
-def reference(path, rng):
-    """A random batch in N H W C and ONNX Runtime's answer to it."""
-    import numpy as np
+def open_session(path):
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -139,63 +143,94 @@ def reference(path, rng):
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise BadExport(f"ONNX Runtime refuses it: {str(error)[:200]}") from error
-    node = session.get_inputs()[0]
     if len(session.get_inputs()) > 1:
         raise BadExport("its exporter made inputs of its constants")
-    fixed = [d if isinstance(d, int) else None for d in node.shape]
-    last = fixed[3] == 3
-    height, width = (fixed[1], fixed[2]) if last else (fixed[2], fixed[3])
-    x = rng.normal(size=(fixed[0] or 2, height or 224, width or 224, 3)).astype(np.float32)
-    fed = x if last else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    return x, session.run(None, {node.name: fed})[0]
+    return session
 
 
-def compare(library, path):
-    import numpy as np
-    x, expected = reference(path, np.random.default_rng(0))
-    got = library.run(path, x)
+def answer(session, x):
+    """To x in N H W C, in whichever order the file has it."""
+    node = session.get_inputs()[0]
+    last = node.shape[3] == 3
+    return session.run(None, {node.name: x if last else np.ascontiguousarray(x.transpose(0, 3, 1, 2))})[0]
+
+
+def make_input(session, rng):
+    fixed = [d if isinstance(d, int) else None for d in session.get_inputs()[0].shape]
+    height, width = fixed[1:3] if fixed[3] == 3 else fixed[2:4]
+    return rng.normal(size=(fixed[0] or 2, height or 224, width or 224, 3)).astype(np.float32)
+
+
+def difference(got, expected):
     if got.ndim == 4:
         got = got.transpose(0, 3, 1, 2)
-    error = np.abs(got - expected).max() / np.abs(expected).max()
-    top = all(set(a.argsort()[-5:]) == set(b.argsort()[-5:]) for a, b in
-              zip(got.reshape(len(got), -1), expected.reshape(len(expected), -1)))
-    return error, top
+    got, expected = got.reshape(len(got), -1), expected.reshape(len(expected), -1)
+    top = all(set(a.argsort()[-5:]) == set(b.argsort()[-5:]) for a, b in zip(got, expected))
+    return np.abs(got - expected).max() / np.abs(expected).max(), top
+
+
+def fall_of_loss(path, x):
+    """By how much the loss falls in a step, of what the gradients promise; they do so for steps that are small
+    enough."""
+    labels = [7 * i + 3 for i in range(len(x))]
+    with libtl.Model(path) as model:
+        _, gradients = model.gradients(x, labels)
+    squares = sum(float((g * g).sum()) for _, g in gradients)
+    for promised in (1e-2, 1e-3, 1e-4):
+        with libtl.Model(path) as model:
+            before, after = model.train(x, labels, promised / squares, steps=2)
+        fall = (before - after) / promised
+        if abs(fall - 1) <= FALL_TOLERANCE:
+            break
+    return fall
+
+
+def compare(path):
+    """Errors of the answers and of those of the file exported again, the same five best, and the fall."""
+    session = open_session(path)
+    x = make_input(session, np.random.default_rng(0))
+    expected = answer(session, x)
+    again = path + ".again"
+    with libtl.Model(path) as model:
+        error, top = difference(model.run(x), expected)
+        model.call("tl_model_export_onnx", again.encode())
+    try:
+        exported, top_again = difference(answer(open_session(again), x), expected)
+    finally:
+        os.remove(again)
+    return error, exported, top and top_again, fall_of_loss(path, x)
 
 
 def main():
-    paths = sys.argv[1:]
-    if not paths:
-        os.makedirs(FOLDER, exist_ok=True)
-        export_torchvision()
-        export_keras()
-        paths = sorted(glob.glob(os.path.join(FOLDER, "*.onnx")))
+    os.makedirs(FOLDER, exist_ok=True)
+    export_torchvision()
+    export_timm()
+    export_keras()
+    paths = [name if name.endswith(".onnx") else os.path.join(FOLDER, name + ".onnx") for name in sys.argv[1:]]
+    paths = [path for path in paths or sorted(glob.glob(os.path.join(FOLDER, "*.onnx"))) if os.path.exists(path)]
     try:
-        import numpy  # noqa: F401
         import onnxruntime
     except ImportError as error:
         print(f"SKIPPED comparing {len(paths)} ONNX networks: {error}")
         return 0
-    if not paths:
-        print("SKIPPED: no ONNX networks to compare, and no framework to export them with")
-        return 0
-    print(f"{'network':40} {'relative error':>14}  top 5   (ONNX Runtime "
-          f"{onnxruntime.__version__}, tolerance {TOLERANCE:g})")
-    library = Library()
+    print(f"{'network':34} {'imported':>9} {'exported':>9} top 5 {'loss falls':>10}   (relative errors against "
+          f"ONNX Runtime {onnxruntime.__version__}, tolerance {TOLERANCE:g}; of the promised fall)")
     failures = 0
     for path in paths:
-        name = os.path.basename(path)[:-len(".onnx")]
+        name = os.path.basename(path).removesuffix(".onnx")
         try:
-            error, top = compare(library, path)
+            error, exported, top, fall = compare(path)
         except BadExport as problem:
-            print(f"{name:40} SKIPPED: {problem}")
+            print(f"{name:34} SKIPPED: {problem}")
             continue
         except RuntimeError as problem:
-            print(f"{name:40} FAILED: {problem}")
+            print(f"{name:34} FAILED: {problem}")
             failures += 1
             continue
-        good = error <= TOLERANCE and top
+        good = max(error, exported) <= TOLERANCE and top and abs(fall - 1) <= FALL_TOLERANCE
         failures += not good
-        print(f"{name:40} {error:14.2e}  {'same' if top else 'OTHER'}{'' if good else '  FAILED'}")
+        print(f"{name:34} {error:9.1e} {exported:9.1e} {'same ' if top else 'OTHER'} {fall:10.3f}"
+              f"{'' if good else '  FAILED'}", flush=True)
     print(f"{len(paths)} networks, {failures} failed")
     return 1 if failures else 0
 
