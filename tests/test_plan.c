@@ -123,30 +123,30 @@ static void test_smaller_batch(void **state) {
     tl_context_free(ctx);
 }
 
-static void test_large_batch_in_parts(void **state) {
-    (void)state;
+static void check_parts(int64_t batch, int fronts) {
     tl_context *ctx = make_context(2, NULL);
     tl_graph *graph = residual_net(ctx, "relu");
-    tl_plan_options options = plan_options(graph, 11, false);
+    tl_plan_options options = plan_options(graph, batch, false);
     options.input.dim[1] = options.input.dim[2] = 181;
     options.unfused = true; /* no bands, in which large values are never whole */
     float *input = random_input(&options, 8);
     tl_plan *plan = make_plan(graph, &options);
-    assert_non_null(plan->front);
-    int64_t part = plan->front->options.input.dim[0];
-    assert_true(part > 1 && part < 7 && 11 % part != 0);
+    assert_int_equal(plan->front_count, fronts);
+    int64_t part = plan->front[0]->options.input.dim[0];
+    assert_true(part < 7 && (fronts > 1 || batch % part != 0));
     tl_plan_memory predicted, planned = tl_plan_memory_of(plan);
     assert_ok(tl_plan_predict(graph, &options, &predicted));
     assert_int_equal(predicted.activations, planned.activations);
     assert_true(planned.activations < 20 << 20);
 
     memset(plan->arena, 0xff, plan->memory.activations);
-    memset(plan->front->arena, 0xff, plan->front->memory.activations);
-    graph_result all = run_plan(plan, input, 11, false), some = run_plan(plan, input, 7, false);
+    for (int i = 0; i < fronts; i++)
+        memset(plan->front[i]->arena, 0xff, plan->front[i]->memory.activations);
+    graph_result all = run_plan(plan, input, batch, false), some = run_plan(plan, input, 7, false);
     assert_same_bits(all.output, some.output, some.output_count, "a smaller batch");
     options.input.dim[0] = 1;
-    int64_t in = tl_shape_count(&options.input), out = all.output_count / 11;
-    for (int64_t i = 0; i < 11; i++) {
+    int64_t in = tl_shape_count(&options.input), out = all.output_count / batch;
+    for (int64_t i = 0; i < batch; i++) {
         graph_result one = run_once(graph, &options, input + i * in);
         assert_same_bits(all.output + i * out, one.output, out, "a single sample");
         free_result(&one);
@@ -157,6 +157,12 @@ static void test_large_batch_in_parts(void **state) {
     free(input);
     tl_graph_free(graph);
     tl_context_free(ctx);
+}
+
+static void test_large_batch_in_parts(void **state) {
+    (void)state;
+    check_parts(11, 1);
+    check_parts(12, 2); /* as many parts as threads at once */
 }
 
 static void test_threads_change_nothing(void **state) {

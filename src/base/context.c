@@ -98,6 +98,7 @@ static tl_status create_lane(tl_context *ctx) {
     lane->threads = 1;
     lane->lane = lane;
     lane->isa = ctx->isa;
+    lane->low_memory = ctx->low_memory;
     ctx->lane = lane;
     return TL_OK;
 }

@@ -220,7 +220,7 @@ static bool find_band(tl_plan *plan, int s, tl_band *best) {
 static int lane_count(const tl_plan *plan, const tl_band *band) {
     int64_t rows = plan->options.input.dim[0] * height_of(plan, band);
     int64_t shares = (rows + band->rows - 1) / band->rows;
-    int threads = tl_context_threads(plan->ctx);
+    int threads = tl_context_threads(plan->compute);
     return shares < threads ? (int)shares : threads;
 }
 

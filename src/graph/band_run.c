@@ -113,5 +113,5 @@ static void run_lanes(void *arg, int64_t begin, int64_t end) {
 
 void tl_band_forward(tl_plan *plan, const tl_band *band) {
     band_job job = {plan, band, plan->value[plan->step[band->last].out].shape.dim[1]};
-    tl_parallel(plan->ctx, band->lanes, run_lanes, &job);
+    tl_parallel(plan->compute, band->lanes, run_lanes, &job);
 }

@@ -128,6 +128,7 @@ typedef struct tl_plan_options {
     tl_dtype dtype; /* TL_F32, or TL_BF16: values between nodes are bf16, as far as operators can
                        do with that; what goes in and comes out is f32 in any case, and so are
                        parameters, their gradients and statistics */
+    bool alone;     /* forward stays on the calling thread: for plans that run side by side */
     bool unfused;   /* every node runs by itself */
     bool unshared;  /* no two values share memory: slow and large, to check that sharing is sound */
 } tl_plan_options;

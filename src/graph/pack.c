@@ -179,6 +179,7 @@ static tl_status fill_pack(tl_plan *plan, const tl_step *step, char *scratch) {
     if (step->fused) TL_TRY(fold(plan, step, own, &scratch, scale, step->pack->bias));
     if (!step->memory.packed) return TL_OK;
     tl_op_call call = tl_step_call(plan, step, plan->options.input.dim[0]);
+    call.ctx = plan->ctx; /* on all threads, also for a plan that runs on one */
     call.param = values;
     node->op->pack(&call, scale, step->pack->weights);
     return TL_OK;
@@ -298,7 +299,7 @@ static tl_status refill_own(tl_plan *plan) {
 }
 
 tl_status tl_plan_repack(tl_plan *plan) {
-    if (plan->front) TL_TRY(tl_plan_repack(plan->front));
+    for (int i = 0; i < plan->front_count; i++) TL_TRY(tl_plan_repack(plan->front[i]));
     pthread_mutex_lock(&plan->graph->lock);
     tl_status status = refill_own(plan);
     pthread_mutex_unlock(&plan->graph->lock);

@@ -203,6 +203,7 @@ static tl_status create_whole(tl_graph *graph, const tl_plan_options *options, t
     TL_CHECK_MEMORY(plan);
     plan->graph = graph;
     plan->ctx = graph->ctx;
+    plan->compute = options->alone ? tl_context_lane(graph->ctx) : graph->ctx;
     plan->options = *options;
     plan->first_live = tl_graph_first_live(graph);
     plan->most_inputs = 1;
@@ -215,14 +216,25 @@ static tl_status create_whole(tl_graph *graph, const tl_plan_options *options, t
     return TL_OK;
 }
 
-/* As one plan, or as two where that is better. */
+static tl_status create_fronts(tl_plan *plan, const tl_plan_options *options, int count) {
+    plan->front = tl_alloc_zero(plan->ctx, (size_t)count * sizeof *plan->front);
+    TL_CHECK_MEMORY(plan->front);
+    while (plan->front_count < count) {
+        TL_TRY(create_whole(plan->graph, options, &plan->front[plan->front_count]));
+        plan->front_count++;
+    }
+    return TL_OK;
+}
+
+/* As one plan, or in parts where that is better. */
 static tl_status create_prepared(tl_graph *graph, const tl_plan_options *options, tl_plan **out) {
     TL_TRY(create_whole(graph, options, out));
     tl_plan_options front, rest;
-    if (!tl_plan_choose_parts(*out, &front, &rest)) return TL_OK;
+    int fronts = tl_plan_choose_parts(*out, &front, &rest);
+    if (fronts == 0) return TL_OK;
     tl_plan_free(*out);
     TL_TRY(create_whole(graph, &rest, out));
-    tl_status status = create_whole(graph, &front, &(*out)->front);
+    tl_status status = create_fronts(*out, &front, fronts);
     if (status != TL_OK) {
         tl_plan_free(*out);
         *out = NULL;
@@ -230,11 +242,16 @@ static tl_status create_prepared(tl_graph *graph, const tl_plan_options *options
     return status;
 }
 
+/* The first front's packs serve the others, which could not know when they were made. */
+static tl_status allocate_front(tl_plan *front) {
+    front->memory.loaded = front->memory.packed = front->memory.shared = 0;
+    tl_plan_measure_packs(front);
+    return allocate_blocks(front);
+}
+
 static tl_status allocate_all(tl_plan *plan) {
-    if (plan->front) {
-        TL_TRY(allocate_blocks(plan->front));
-        TL_TRY(tl_plan_allocate_gathered(plan));
-    }
+    for (int i = 0; i < plan->front_count; i++) TL_TRY(allocate_front(plan->front[i]));
+    if (plan->front_count) TL_TRY(tl_plan_allocate_gathered(plan));
     return allocate_blocks(plan);
 }
 
@@ -259,12 +276,12 @@ tl_status tl_plan_predict(tl_graph *graph, const tl_plan_options *options, tl_pl
 void tl_plan_free(tl_plan *plan) {
     if (!plan) return;
     tl_context *ctx = plan->ctx;
-    tl_plan_free(plan->front);
+    for (int i = 0; i < plan->front_count; i++) tl_plan_free(plan->front[i]);
     tl_plan_return_packs(plan);
     void *blocks[] = {plan->value,     plan->step,    plan->buffer,   plan->gradient_offset,
                       plan->in,        plan->grad_in, plan->grad_add, plan->arena,
                       plan->gradients, plan->held,    plan->band,     plan->gathered,
-                      plan->operand};
+                      plan->front,     plan->operand};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tl_free(ctx, blocks[i]);
     tl_free(ctx, plan);
 }

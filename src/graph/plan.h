@@ -148,6 +148,7 @@ typedef struct tl_buffer {
 struct tl_plan {
     tl_graph *graph;
     tl_context *ctx;
+    tl_context *compute; /* of the operators' calls: ctx, or its lane */
     tl_plan_options options;
     int first_live;
 
@@ -160,8 +161,11 @@ struct tl_plan {
     tl_buffer *buffer;
     tl_plan_memory memory;
 
-    tl_plan *front;  /* runs what comes before `from`, a part of the batch at a time, or NULL */
-    float *gathered; /* its outputs: this plan's input */
+    /* What comes before `from` runs a part of the batch at a time: on one such plan, or side by
+     * side on one for each thread. None when front_count is 0. */
+    int front_count;
+    tl_plan **front;
+    float *gathered; /* their outputs: this plan's input */
 
     char *arena;
     float *gradients;
@@ -226,11 +230,11 @@ static inline size_t tl_value_row(const tl_value *value) {
 }
 /* band_run.c: the forward of a band's steps. */
 void tl_band_forward(tl_plan *plan, const tl_band *band);
-/* parts.c: whether the plan should run as two, the first on parts of the batch, and which; memory
- * for what the second is given; running the first. */
-bool tl_plan_choose_parts(const tl_plan *plan, tl_plan_options *front, tl_plan_options *rest);
+/* parts.c: how many plans, if any, should run the begin on parts of the batch, and which nodes
+ * these and the rest have; memory for what the rest is given; running the begin. */
+int tl_plan_choose_parts(const tl_plan *plan, tl_plan_options *front, tl_plan_options *rest);
 tl_status tl_plan_allocate_gathered(tl_plan *rest);
-tl_status tl_plan_run_front(tl_plan *rest, const float *input, int64_t batch, uint64_t step);
+tl_status tl_plan_run_fronts(tl_plan *rest, const float *input, int64_t batch, uint64_t step);
 /* arena.c: fills plan->buffer, and the buffers of values and steps, from steps. */
 tl_status tl_plan_assign_buffers(tl_plan *plan);
 /* place.c: gives every buffer its offset; *total is the size of the arena. */

@@ -47,7 +47,7 @@ tl_op_call tl_step_call_into(const tl_plan *plan, const tl_step *step, int64_t b
         in[i] = value_view(plan, node->input[i], step->dtype, batch);
     }
     for (int i = 0; i < node->param_count; i++) param[i] = plan->held[node->first_param + i];
-    return (tl_op_call){.ctx = plan->ctx,
+    return (tl_op_call){.ctx = plan->compute,
                         .attr = node->attr,
                         .input_count = node->input_count,
                         .in = in,
@@ -103,7 +103,6 @@ static void forward_step(tl_plan *plan, int s) {
 void tl_plan_set_poll(tl_plan *plan, tl_poll_fn poll_fn, void *user) {
     plan->poll = poll_fn;
     plan->poll_user = user;
-    if (plan->front) tl_plan_set_poll(plan->front, poll_fn, user);
 }
 
 static tl_status poll(const tl_plan *plan) {
@@ -118,8 +117,8 @@ tl_status tl_plan_forward(tl_plan *plan, const float *input, int64_t batch, uint
     TL_CHECK(!training || plan->options.training, TL_INVALID_ARGUMENT,
              "plan: it was not made for training");
     plan->input = input;
-    if (plan->front) {
-        TL_TRY(tl_plan_run_front(plan, input, batch, step));
+    if (plan->front_count) {
+        TL_TRY(tl_plan_run_fronts(plan, input, batch, step));
         plan->input = plan->gathered;
     }
     plan->batch = batch;
