@@ -15,7 +15,13 @@
 /* Pixels of a row computed together; the largest kernel whose loops are unrolled; channels in
  * which rows of pixels are walked along, so that the columns that the next pixels share, and the
  * weights, stay in the first-level cache. */
-enum { DW_PIXELS = 4, DW_ROWS = TL_DEPTHWISE_ROWS, DW_MAX = 5, DW_CHANNELS = 8 * VEC };
+enum {
+    DW_PIXELS = 4,
+    DW_ROWS = TL_DEPTHWISE_ROWS,
+    DW_MAX = 5,
+    DW_CHANNELS = 8 * VEC,
+    DW_VECTORS = 4
+};
 
 /* Activations that are y = min(high, max(low, x)) are done in registers; the others follow when
  * the rows are finished and still in the cache: they would take the registers that hold weights. */
@@ -96,6 +102,29 @@ DEPTHWISE_INLINE void depthwise_pixels(const tl_depthwise_row *d, int row, int64
     depthwise_finish(d, row, pixel, channel, pixels, mask, sum);
 }
 
+/* One pixel at an edge, DW_VECTORS whole vectors of channels, with taps [begin, end): sums that do
+ * not wait for each other, as those of several pixels. */
+static void depthwise_pixel(const tl_depthwise_row *d, int row, int64_t pixel, int64_t channel,
+                            int begin, int end) {
+    vec sum[DW_VECTORS];
+    int64_t at = (d->first + pixel * d->step) * d->x_pixel + channel;
+    int64_t x_tap = d->tap * d->x_pixel;
+    for (int v = 0; v < DW_VECTORS; v++) sum[v] = vec_set(0.0f);
+    for (int i = 0; i < d->kh; i++) {
+        const elem *x = d->x[row * d->row_step + i];
+        if (!x) continue;
+        x += at + begin * x_tap;
+        const float *w = d->w + i * d->w_row + begin * d->w_tap + channel;
+        for (int j = begin; j < end; j++, x += x_tap, w += d->w_tap) {
+            UNROLL
+            for (int v = 0; v < DW_VECTORS; v++)
+                sum[v] = vec_fma(elem_load(x + v * VEC), vec_load(w + v * VEC), sum[v]);
+        }
+    }
+    for (int v = 0; v < DW_VECTORS; v++)
+        depthwise_finish(d, row, pixel, channel + v * VEC, 1, vec_all(), &sum[v]);
+}
+
 /* The taps [*begin, *end) of a pixel that lie inside; whether these are all. */
 static inline bool depthwise_inside(const tl_depthwise_row *d, int64_t pixel, int *begin,
                                     int *end) {
@@ -114,7 +143,10 @@ static void depthwise_any(const tl_depthwise_row *d, int row, int64_t pixel, int
         int first_tap, end_tap, last = end - pixel < DW_PIXELS ? 0 : DW_PIXELS - 1;
         bool inside = depthwise_inside(d, pixel + last, &first_tap, &end_tap);
         bool several = depthwise_inside(d, pixel, &first_tap, &end_tap) && inside && last > 0;
-        for (int64_t channel = from; channel < d->c; channel += VEC) {
+        int64_t channel = from;
+        for (; !several && channel + DW_VECTORS * VEC <= d->c; channel += DW_VECTORS * VEC)
+            depthwise_pixel(d, row, pixel, channel, first_tap, end_tap);
+        for (; channel < d->c; channel += VEC) {
             vec_mask mask = vec_first(d->c - channel);
             if (several)
                 depthwise_pixels(d, row, pixel, channel, 0, d->kw, DW_PIXELS, mask);
