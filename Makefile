@@ -34,14 +34,30 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -W
 JANSSON_CFLAGS := $(shell $(PKG_CONFIG) --cflags jansson 2>/dev/null)
 JANSSON_LIBS := $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansson)
 STB_CFLAGS := -isystem /usr/include/stb
+# Pixels of JPEG pictures: libjpeg (libjpeg-turbo on most systems) where pkg-config knows it and this compiler can
+# link it, or stb_image.
+LIBJPEG_CFLAGS := $(shell $(PKG_CONFIG) --cflags libjpeg 2>/dev/null)
+LIBJPEG_LIBS := $(shell $(PKG_CONFIG) --libs libjpeg 2>/dev/null)
+TRY_LIBJPEG = printf '%s\n' '\#include <stdio.h>' '\#include <jpeglib.h>' \
+	'int main(void) { struct jpeg_error_mgr e; return !jpeg_std_error(&e); }' | \
+	$(CC) $(LIBJPEG_CFLAGS) -x c - -x none $(LIBJPEG_LIBS) -o /dev/null 2>/dev/null && echo found
+ifeq ($(origin JPEG),undefined)
+JPEG := $(if $(LIBJPEG_LIBS),$(if $(shell $(TRY_LIBJPEG)),libjpeg,stb),stb)
+endif
+JPEG_NAME = stb_image
+ifeq ($(JPEG),libjpeg)
+JPEG_CFLAGS = $(LIBJPEG_CFLAGS)
+JPEG_LIBS = $(LIBJPEG_LIBS)
+JPEG_NAME = libjpeg $(shell $(PKG_CONFIG) --modversion libjpeg)
+endif
 TL_CFLAGS = -std=c11 -D_GNU_SOURCE -DTL_VERSION='"$(VERSION)"' $(ASSERTIONS) $(or $(OPTIMIZE),$(LEVEL)) -g -fPIC \
 	-fvisibility=hidden -ffp-contract=off -pthread -Iinclude -Isrc -Ikernels \
-	$(JANSSON_CFLAGS) $(STB_CFLAGS) $(WARNINGS) $(SANITIZE)
-TL_LIBS = $(JANSSON_LIBS) -pthread -lm
+	$(JANSSON_CFLAGS) $(STB_CFLAGS) $(JPEG_CFLAGS) $(WARNINGS) $(SANITIZE)
+TL_LIBS = $(JANSSON_LIBS) $(JPEG_LIBS) -pthread -lm
 
 ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
 
-LIB_SRC := $(filter-out src/cli/%,$(wildcard src/*/*.c)) $(wildcard kernels/*.c) $(wildcard kernels/ref/*.c)
+LIB_SRC := $(filter-out src/cli/% src/image/jpeg_%,$(wildcard src/*/*.c)) src/image/jpeg_$(JPEG).c $(wildcard kernels/*.c) $(wildcard kernels/ref/*.c)
 ifeq ($(ARCH),x86_64)
 LIB_SRC += $(wildcard kernels/avx2/*.c) $(wildcard kernels/avx512/*.c) \
 	$(wildcard kernels/avx512bf16/*.c) $(wildcard kernels/amx/*.c) \
@@ -82,13 +98,20 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(TL_CFLAGS) $(FILE_CFLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/libtl.a: $(LIB_OBJ)
-	@rm -f $@
-	$(AR) rcs $@ $^
+# The libraries are made anew when this build folder had the other decoder.
+$(BUILD)/jpeg-$(JPEG):
+	@mkdir -p $(@D)
+	@rm -f $(BUILD)/jpeg-*
+	@echo "JPEG pictures are decoded by $(JPEG_NAME) (make JPEG=libjpeg or JPEG=stb chooses)"
+	@touch $@
 
-$(BUILD)/libtl.so.$(VERSION): $(LIB_OBJ)
+$(BUILD)/libtl.a: $(LIB_OBJ) $(BUILD)/jpeg-$(JPEG)
+	@rm -f $@
+	$(AR) rcs $@ $(LIB_OBJ)
+
+$(BUILD)/libtl.so.$(VERSION): $(LIB_OBJ) $(BUILD)/jpeg-$(JPEG)
 	$(CC) -shared -Wl,-soname,libtl.so.$(SOMAJOR) -Wl,-z,relro,-z,now $(if $(SANITIZE),,-Wl$(comma)--no-undefined) \
-		$(SANITIZE) $^ -o $@ $(TL_LIBS)
+		$(SANITIZE) $(LIB_OBJ) -o $@ $(TL_LIBS)
 
 $(BUILD)/libtl.so: $(BUILD)/libtl.so.$(VERSION)
 	ln -sf libtl.so.$(VERSION) $(BUILD)/libtl.so.$(SOMAJOR)
@@ -222,7 +245,8 @@ $(BUILD)/tl.pc: Makefile
 	@mkdir -p $(@D)
 	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$${prefix}/include' '' \
 		'Name: tl' 'Description: Transfer learning on images' 'Version: $(VERSION)' \
-		'Requires.private: jansson' 'Libs: -L$${libdir} -ltl' 'Libs.private: -pthread -lm' \
+		'Requires.private: jansson$(if $(JPEG_LIBS), libjpeg)' 'Libs: -L$${libdir} -ltl' \
+		'Libs.private: -pthread -lm' \
 		'Cflags: -I$${includedir}' >$@
 
 .PHONY: install uninstall clean
@@ -251,4 +275,4 @@ clean:  ## remove every build folder
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*##  *\(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo
-	@echo "Variables: BUILD PREFIX DESTDIR CC OPTIMIZE WERROR SANITIZE DEBUG PYTHON FUZZ_SECONDS"
+	@echo "Variables: BUILD PREFIX DESTDIR CC JPEG OPTIMIZE WERROR SANITIZE DEBUG PYTHON FUZZ_SECONDS"

@@ -485,6 +485,52 @@ static void thumbnails_can_be_read_back(void **state) {
     tl_image_free(ctx, &out);
 }
 
+/* Where the decoder leaves out detail that fitting averages away, little changes; and the picture
+ * is upright before its sides are compared. (These pictures are small and full of detail, so that
+ * the last row or column of a coarser one weighs much: photographs differ by half a level.) */
+static void expect_fitted(const char *name, const tl_preprocess *p, double mean) {
+    char path[256];
+    snprintf(path, sizeof path, GOLDEN "images/%s", name);
+    tl_source source;
+    tl_image whole, apart, fitted;
+    assert_ok(tl_source_open(ctx, path, &source));
+    assert_ok(tl_image_decode(&source, &whole));
+    assert_ok(tl_preprocess_fit(ctx, p, &whole, &apart));
+    assert_ok(tl_image_decode_fitted(&source, p, &fitted));
+    assert_int_equal(fitted.width, p->width);
+    assert_int_equal(fitted.height, p->height);
+    double sum = 0;
+    const int count = p->width * p->height * 3;
+    for (int i = 0; i < count; i++) sum += abs(fitted.pixels[i] - apart.pixels[i]);
+    if (sum / count > mean) fail_msg("%s differs by %g in the mean", name, sum / count);
+    tl_image_free(ctx, &whole);
+    tl_image_free(ctx, &apart);
+    tl_image_free(ctx, &fitted);
+    tl_source_close(&source);
+}
+
+static void fitting_while_decoding_changes_little(void **state) {
+    (void)state;
+    static const char *const names[] = {
+        "rgb420.jpg", "rgb422.jpg", "progressive.jpg", "restart.jpg", "grey.jpg",
+        "cmyk.jpg",   "exif1.jpg",  "exif6.jpg",       "rgb8.png",    "rgb24.bmp"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        for (int side = 3; side <= 12; side += 3) {
+            tl_preprocess p;
+            assert_ok(tl_preprocess_preset("torchvision", side, side, &p));
+            expect_fitted(names[i], &p, 10);
+            p.antialias = false; /* every pixel counts */
+            expect_fitted(names[i], &p, 0);
+            p = (tl_preprocess){.width = side,
+                                .height = 2 * side,
+                                .filter = TL_FILTER_BICUBIC,
+                                .antialias = true,
+                                .std = {1, 1, 1}};
+            expect_fitted(names[i], &p, 10);
+        }
+    }
+}
+
 #define IMAGE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -497,6 +543,7 @@ int main(void) {
         IMAGE_TEST(a_box_must_lie_inside),
         IMAGE_TEST(geometry_equals_the_references),
         IMAGE_TEST(normalisation_follows_each_framework),
+        IMAGE_TEST(fitting_while_decoding_changes_little),
         IMAGE_TEST(presets_are_known_by_name),
         IMAGE_TEST(extreme_pictures_are_fitted),
         IMAGE_TEST(settings_survive_json),

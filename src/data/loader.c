@@ -56,21 +56,27 @@ void tl_loader_options_init(tl_loader_options *options, size_t size) {
 
 /* --- readers --------------------------------------------------------------------------------- */
 
-static tl_status read_picture(tl_loader *loader, int64_t index, int64_t epoch, tl_image *out) {
-    tl_context *ctx = loader->ctx;
-    tl_source source;
+/* Random geometry may magnify, for which it needs all the detail. */
+static tl_status augmented(tl_loader *loader, const tl_source *source, tl_rng *rng, tl_image *out) {
     tl_image decoded;
-    TL_TRY(tl_source_open(ctx, loader->dataset->sample[index].path, &source));
-    tl_status status = tl_image_decode(&source, &decoded);
-    tl_source_close(&source);
-    TL_TRY(status);
+    TL_TRY(tl_image_decode(source, &decoded));
+    tl_status status =
+        tl_augment_apply(loader->ctx, &loader->augment, &loader->preprocess, &decoded, rng, out);
+    tl_image_free(loader->ctx, &decoded);
+    return status;
+}
+
+static tl_status read_picture(tl_loader *loader, int64_t index, int64_t epoch, tl_image *out) {
+    tl_source source;
+    tl_status status;
+    TL_TRY(tl_source_open(loader->ctx, loader->dataset->sample[index].path, &source));
     if (tl_augment_active(&loader->augment)) {
         tl_rng rng = tl_rng_make(loader->seed, TL_RNG_AUGMENT, (uint64_t)epoch, (uint64_t)index);
-        status = tl_augment_apply(ctx, &loader->augment, &loader->preprocess, &decoded, &rng, out);
+        status = augmented(loader, &source, &rng, out);
     } else {
-        status = tl_preprocess_fit(ctx, &loader->preprocess, &decoded, out);
+        status = tl_image_decode_fitted(&source, &loader->preprocess, out);
     }
-    tl_image_free(ctx, &decoded);
+    tl_source_close(&source);
     return status;
 }
 

@@ -155,13 +155,10 @@ static tl_status open_model(tl_run *run) {
 
 static tl_status fit_file(const tl_run *run, const char *path, unsigned char *pixels) {
     tl_source source;
-    tl_image image, fitted;
+    tl_image fitted;
     TL_TRY(tl_source_open(run->ctx, path, &source));
-    tl_status status = tl_image_decode(&source, &image);
+    tl_status status = tl_image_decode_fitted(&source, &run->model->preprocess, &fitted);
     tl_source_close(&source);
-    if (status != TL_OK) return status;
-    status = tl_preprocess_fit(run->ctx, &run->model->preprocess, &image, &fitted);
-    tl_image_free(run->ctx, &image);
     if (status != TL_OK) return status;
     memcpy(pixels, fitted.pixels, (size_t)fitted.width * (size_t)fitted.height * 3);
     tl_image_free(run->ctx, &fitted);

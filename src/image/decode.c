@@ -80,9 +80,10 @@ static tl_status decode_bytes(const tl_encoded *in, tl_image *out) {
     return codec->decode(in, out);
 }
 
-tl_status tl_image_decode(const tl_source *source, tl_image *out) {
+static tl_status decode_source(const tl_source *source, const tl_preprocess *target,
+                               tl_image *out) {
     *out = (tl_image){0};
-    tl_encoded in = {source->ctx, source->name, source->memory, (size_t)source->size};
+    tl_encoded in = {source->ctx, source->name, source->memory, (size_t)source->size, target};
     TL_CHECK(source->size <= MAX_FILE, TL_LIMIT, "%s: has %llu bytes, the limit is %d",
              source->name, (unsigned long long)source->size, MAX_FILE);
     unsigned char *data = NULL;
@@ -92,5 +93,17 @@ tl_status tl_image_decode(const tl_source *source, tl_image *out) {
     }
     tl_status status = decode_bytes(&in, out);
     tl_free(source->ctx, data);
+    return status;
+}
+
+tl_status tl_image_decode(const tl_source *source, tl_image *out) {
+    return decode_source(source, NULL, out);
+}
+
+tl_status tl_image_decode_fitted(const tl_source *source, const tl_preprocess *p, tl_image *out) {
+    tl_image image;
+    TL_TRY(decode_source(source, p, &image));
+    tl_status status = tl_preprocess_fit(source->ctx, p, &image, out);
+    tl_image_free(source->ctx, &image);
     return status;
 }

@@ -60,6 +60,8 @@ typedef struct tl_preprocess {
     "efficientnet-lite, keras-caffe, keras-tf, keras-torch"
 /* A preset by name for a given input size; NOT_FOUND lists the names. */
 tl_status tl_preprocess_preset(const char *name, int width, int height, tl_preprocess *out);
+/* Whether tl_preprocess_fit() averages a picture of that size down to half its sides or less. */
+bool tl_preprocess_halves(const tl_preprocess *p, int width, int height);
 /* Geometry only: `in` to a picture of width x height. Creates *out. */
 tl_status tl_preprocess_fit(tl_context *ctx, const tl_preprocess *p, const tl_image *in,
                             tl_image *out);
@@ -69,6 +71,10 @@ void tl_preprocess_normalize(tl_context *ctx, const tl_preprocess *p, const tl_i
 /* Both. */
 tl_status tl_preprocess_apply(tl_context *ctx, const tl_preprocess *p, const tl_image *in,
                               float *out);
+/* From encoded bytes to a picture of width x height: what training, evaluation and prediction
+ * all do. Detail that fitting averages away may be left out of the decoding. Creates *out. Errors:
+ * as tl_image_decode(). */
+tl_status tl_image_decode_fitted(const tl_source *source, const tl_preprocess *p, tl_image *out);
 /* As JSON, for the saved model; and back (hostile input: CORRUPT names the field). */
 struct json_t;
 struct json_t *tl_preprocess_to_json(const tl_preprocess *p);

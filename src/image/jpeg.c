@@ -1,4 +1,5 @@
-/* JPEG (ITU-T T.81): a walk over all segments that holds them to the standard, then stb_image.
+/* JPEG (ITU-T T.81): a walk over all segments that holds them to the standard, then a decoder of
+ * pixels that need not be trusted with the rest.
  *
  * The walk matters. stb_image 2.27 writes past its tables when a Huffman table lists more than 256
  * codes, decodes with tables that were never defined, and turns a scan that ends early into grey
@@ -349,20 +350,30 @@ static tl_status walk(jpeg *j) {
     return TL_OK;
 }
 
-/* Planes (and coefficients of two bytes, when progressive), the result, tables and rows. */
-static size_t decode_budget(const jpeg *j) {
-    int64_t total = (int64_t)j->width * j->height * 3 + 6 * j->width + (256 << 10);
-    for (int i = 0; i < j->count; i++)
-        total += component_blocks(j, i, false) * 64 * (j->progressive ? 3 : 1);
-    return (size_t)total;
+/* How far the sides may be divided such that fitting still halves the upright picture: what its
+ * filter makes of a coarser picture differs less the more it averages. */
+static int reduction(const jpeg *j) {
+    if (!j->in->target) return 1;
+    bool lies = j->orientation >= 5; /* on its side */
+    int width = lies ? j->height : j->width, height = lies ? j->width : j->height;
+    for (int r = 8; r > 1; r /= 2) {
+        if (tl_preprocess_halves(j->in->target, (width + r - 1) / r, (height + r - 1) / r))
+            return r;
+    }
+    return 1;
 }
 
 static tl_status decode_jpeg(const tl_encoded *in, tl_image *out) {
     jpeg j = {.in = in, .end = in->size};
     TL_TRY(walk(&j));
-    unsigned char *pixels;
-    TL_TRY(tl_stb_decode(in, j.width, j.height, 3, decode_budget(&j), &pixels));
-    *out = (tl_image){j.width, j.height, pixels};
+    tl_jpeg_frame frame = {.in = in,
+                           .width = j.width,
+                           .height = j.height,
+                           .components = j.count,
+                           .coefficients = j.progressive || j.scans > 1,
+                           .reduction = reduction(&j)};
+    for (int i = 0; i < j.count; i++) frame.blocks += component_blocks(&j, i, false);
+    TL_TRY(tl_jpeg_pixels(&frame, out));
     tl_status status = tl_image_orient(in->ctx, out, j.orientation);
     if (status != TL_OK) tl_image_free(in->ctx, out);
     return status;

@@ -170,7 +170,7 @@ static tl_status complete_palette(const tl_encoded *in, tl_encoded *out, unsigne
     put32(*copy + IHDR_END, PALETTE_MAX * 3);
     memcpy(*copy + IHDR_END + 4, "PLTE", 4);
     memcpy(*copy + IHDR_END + EXTRA, in->data + IHDR_END, in->size - IHDR_END);
-    *out = (tl_encoded){in->ctx, in->name, *copy, in->size + EXTRA};
+    *out = (tl_encoded){.ctx = in->ctx, .name = in->name, .data = *copy, .size = in->size + EXTRA};
     return TL_OK;
 }
 

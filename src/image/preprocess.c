@@ -149,6 +149,13 @@ tl_status tl_preprocess_fit(tl_context *ctx, const tl_preprocess *p, const tl_im
     return status;
 }
 
+/* The centre crop's square is as much larger than the input as the short side is than `resize`. */
+bool tl_preprocess_halves(const tl_preprocess *p, int width, int height) {
+    if (!p->antialias || p->filter == TL_FILTER_NEAREST) return false;
+    if (p->fit == TL_FIT_STRETCH) return width >= 2 * p->width && height >= 2 * p->height;
+    return width >= 2 * p->resize && height >= 2 * p->resize;
+}
+
 /* --- normalisation --------------------------------------------------------------------------- */
 
 void tl_preprocess_normalize(tl_context *ctx, const tl_preprocess *p, const tl_image *in,

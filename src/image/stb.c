@@ -88,3 +88,10 @@ tl_status tl_stb_decode(const tl_encoded *in, int width, int height, int channel
     *pixels = result;
     return TL_OK;
 }
+
+/* Planes (and coefficients of two bytes), the result, tables and rows. */
+size_t tl_stb_jpeg_budget(const tl_jpeg_frame *f) {
+    int64_t pixels = (int64_t)f->width * f->height;
+    return (size_t)(pixels * 3 + 6 * f->width + (256 << 10) +
+                    f->blocks * 64 * (f->coefficients ? 3 : 1));
+}

@@ -85,10 +85,10 @@ static tl_status run_image(const tl_model *model, const tl_image *image, fitted_
 
 static tl_status run_source(const tl_model *model, const tl_source *source, fitted_fn fn,
                             float *out) {
-    tl_image image;
-    TL_TRY(tl_image_decode(source, &image));
-    tl_status status = run_image(model, &image, fn, out);
-    tl_image_free(model->ctx, &image);
+    tl_image fitted;
+    TL_TRY(tl_image_decode_fitted(source, &model->preprocess, &fitted));
+    tl_status status = fn(model, model->dtype, fitted.pixels, out);
+    tl_image_free(model->ctx, &fitted);
     return status;
 }
 
