@@ -62,6 +62,8 @@ ifeq ($(ARCH),x86_64)
 LIB_SRC += $(wildcard kernels/avx2/*.c) $(wildcard kernels/avx512/*.c) \
 	$(wildcard kernels/avx512bf16/*.c) $(wildcard kernels/amx/*.c) \
 	$(wildcard kernels/pclmul/*.c)
+else ifeq ($(ARCH),aarch64)
+LIB_SRC += $(wildcard kernels/neon/*.c)
 endif
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 CLI_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/cli/*.c))
@@ -172,7 +174,7 @@ tsan:  ## the tests under ThreadSanitizer
 
 .PHONY: check-aarch64
 check-aarch64:  ## build for aarch64 and run the C tests under qemu-user
-	tests/aarch64 $(BUILD)-aarch64 $(PARALLEL)
+	+tests/aarch64 $(BUILD)-aarch64 $(PARALLEL)
 
 # Every tests/fuzz/NAME.c has one LLVMFuzzerTestOneInput(); seeds are in tests/fuzz/corpus/NAME.
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/*.c))

@@ -13,7 +13,11 @@
 #include "avx512/avx512.h"
 #include "avx512bf16/avx512bf16.h"
 #include "pclmul/pclmul.h"
+#elif defined(__aarch64__)
+#include "neon/neon.h"
+#endif
 
+#if defined(__x86_64__)
 static bool has_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
@@ -47,6 +51,8 @@ static const struct {
     {{"avx512", &tl_kernels_avx512, NULL}, has_avx512},
     {{"avx512bf16", &tl_kernels_avx512, &tl_kernels_avx512bf16}, has_avx512bf16},
     {{"amx", &tl_kernels_avx512, &tl_kernels_amx}, has_amx},
+#elif defined(__aarch64__)
+    {{"neon", &tl_kernels_neon, NULL}, always},
 #endif
 };
 

@@ -291,7 +291,7 @@ struct tl_kernels {
 
 /* An instruction set. Those that differ in bf16 alone share the table of floats. */
 typedef struct tl_isa {
-    const char *name; /* "ref", "avx2", "avx512", "avx512bf16", "amx" */
+    const char *name; /* "ref", "avx2", "avx512", "avx512bf16", "amx", "neon" */
     const struct tl_kernels *f32;
     const struct tl_kernels *bf16; /* NULL: no arithmetic on bf16 */
 } tl_isa;

@@ -1,0 +1,28 @@
+/* NEON matrix multiplication. */
+#include "neon/neon.h"
+
+#include <math.h>
+
+#include "neon/vec.h"
+#include "simd/elem_float.h"
+
+enum { TILE_MR = TL_NEON_MR };
+#include "simd/gemm.h"
+
+TILE_ROWS(1)
+TILE_ROWS(2)
+TILE_ROWS(3)
+TILE_ROWS(4)
+TILE_ROWS(5)
+TILE_ROWS(6)
+TILE_ROWS(7)
+TILE_ROWS(8)
+TILE_ROWS(9)
+TILE_ROWS(10)
+
+void tl_neon_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
+    static void (*const run[TILE_MR])(const tl_gemm_tile *, int) = {
+        tile_rows_1, tile_rows_2, tile_rows_3, tile_rows_4, tile_rows_5,
+        tile_rows_6, tile_rows_7, tile_rows_8, tile_rows_9, tile_rows_10};
+    run[rows - 1](tile, columns);
+}
