@@ -47,6 +47,47 @@ static void every_instruction_set_can_be_chosen(void **state) {
     }
 }
 
+static void an_unknown_instruction_set_is_refused(void **state) {
+    (void)state;
+    const char *before = getenv("TL_ISA");
+    char *kept = before ? strdup(before) : NULL;
+    tl_context *ctx = NULL;
+    setenv("TL_ISA", "mmx", 1);
+    assert_fails(tl_context_create(NULL, &ctx), TL_INVALID_ARGUMENT, "'mmx' (TL_ISA)");
+    assert_fails(tl_context_create(NULL, &ctx), TL_INVALID_ARGUMENT, "offer: ref");
+    setenv("TL_ISA", "ref", 1);
+    assert_ok(tl_context_create(NULL, &ctx));
+    assert_string_equal(tl_context_isa(ctx), "ref");
+    tl_context_free(ctx);
+    if (kept)
+        setenv("TL_ISA", kept, 1);
+    else
+        unsetenv("TL_ISA");
+    free(kept);
+}
+
+static void keep_text(void *user, tl_log_level level, const char *text) {
+    if (level == TL_LOG_WARNING) snprintf(user, 256, "%s", text);
+}
+
+static void threads_are_no_more_than_of_use(void **state) {
+    (void)state;
+    char warning[256] = "";
+    tl_context_options options;
+    tl_context_options_init(&options, sizeof options);
+    options.threads = 1024;
+    options.log = keep_text;
+    options.log_user = warning;
+    tl_context *ctx = NULL;
+    assert_ok(tl_context_create(&options, &ctx));
+    int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    if (cores < 128) {
+        assert_in_range(tl_context_threads(ctx), 8, 8 * cores);
+        assert_non_null(strstr(warning, "1024 threads"));
+    }
+    tl_context_free(ctx);
+}
+
 static void memory_is_counted_aligned_and_limited(void **state) {
     (void)state;
     counting_allocator allocator = {0};
@@ -311,6 +352,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(context_options_are_checked),
         cmocka_unit_test(every_instruction_set_can_be_chosen),
+        cmocka_unit_test(an_unknown_instruction_set_is_refused),
+        cmocka_unit_test(threads_are_no_more_than_of_use),
         cmocka_unit_test(memory_is_counted_aligned_and_limited),
         cmocka_unit_test(creating_a_context_survives_lack_of_memory),
         cmocka_unit_test(parallel_covers_the_range_once),

@@ -287,9 +287,27 @@ test_fetch_refuses_unknown_names() {
     expect_refusal 1 "nosuchnet|efficientnet_lite0" "$tl" fetch nosuchnet
 }
 
+test_instruction_sets() {
+    expect_status 0 "$tl" bench --list-isa
+    expect_output "^ref"
+    expect_output "(chosen)"
+    expect_status 0 env TL_ISA=ref "$tl" bench --list-isa
+    expect_output "^ref (chosen)"
+    expect_status 0 env TL_ISA=ref "$tl" bench --list-isa --json
+    expect_json "isa chosen" 'd["chosen"] == "ref" and "ref" in d["isa"]'
+    best=$("$tl" bench --list-isa | tail -n 1)
+    expect_status 0 "$tl" bench --list-isa --isa "${best% (chosen)}" --json
+    expect_json "isa chosen" 'd["chosen"] == d["isa"][-1]'
+    expect_refusal 2 "mmx|TL_ISA|ref" env TL_ISA=mmx "$tl" bench --list-isa
+    expect_refusal 2 "mmx|ref" "$tl" bench --arch resnet18 --isa mmx
+}
+
+test_more_threads_than_are_of_use() {
+    expect_status 0 timeout 60 "$tl" bench --arch efficientnet_lite0 --iters 1 --threads 1000
+    grep -q 'warning: 1000 threads are too many' "$work/err" || fail "no warning"
+}
+
 test_bench() {
-    expect_status 0 "$tl" bench --list-isa --isa ref
-    expect_output "ref (chosen)"
     for mode in infer train; do
         expect_status 0 "$tl" bench --arch efficientnet_lite0 --mode $mode --iters 2 --threads 1 --json
         expect_json "arch mode batch threads dtype ms_per_image_min ms_per_image_median gflops peak_rss_mb" \
@@ -297,7 +315,6 @@ test_bench() {
     done
     expect_status 0 "$tl" bench --arch efficientnet_lite0 --iters 1 --isa ref
     expect_output "GFLOP/s"
-    expect_refusal 2 "mmx|ref" "$tl" bench --arch resnet18 --isa mmx
 }
 
 # Where there is no bf16: a line that names what is missing, and f32.

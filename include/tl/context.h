@@ -33,7 +33,8 @@ typedef void (*tl_parallel_for_fn)(void *user, int count, void (*task)(void *arg
 
 typedef struct tl_context_options {
     size_t size;         /* sizeof(tl_context_options), set by the initialiser */
-    int threads;         /* compute threads including the caller; 0 = one per available core */
+    int threads;         /* compute threads including the caller; 0 = one per available core. No
+                            more than 8 per available core are started; a warning is logged */
     tl_alloc_fn alloc;   /* NULL = the C library's allocator */
     void *alloc_user;    /* handed to alloc */
     tl_log_fn log;       /* NULL = messages are dropped */
@@ -56,8 +57,8 @@ TL_API void tl_context_options_init(tl_context_options *options, size_t size);
 
 /* Creates a context. `options` may be NULL for defaults; nothing in it is kept but the
  * function pointers. The caller frees *out with tl_context_free().
- * Errors: INVALID_ARGUMENT (threads outside 0..1024, unknown isa: the text lists the choices),
- * UNSUPPORTED (isa not on this machine), NO_MEMORY. */
+ * Errors: INVALID_ARGUMENT (threads outside 0..1024; isa unknown or not on this machine: the text
+ * lists the choices), NO_MEMORY. */
 TL_API tl_status tl_context_create(const tl_context_options *options, tl_context **out);
 
 /* Stops the context's threads and frees it. NULL is allowed. Every object created from it

@@ -11,6 +11,9 @@
 
 enum { TL_MAX_THREADS = 1024, TL_MAX_ISA = 16 };
 
+/* More threads than this on a core only wait for each other. */
+enum { THREADS_PER_CORE = 8 };
+
 const char *tl_version(void) {
     return TL_VERSION;
 }
@@ -33,7 +36,8 @@ int tl_isa_list(const char **names, int capacity) {
 static tl_status choose_isa(const char *isa, const tl_isa **out) {
     const tl_isa *found[TL_MAX_ISA];
     int count = tl_isa_available(found, TL_MAX_ISA);
-    if (!isa || !*isa) isa = getenv("TL_ISA");
+    bool from_environment = !isa || !*isa;
+    if (from_environment) isa = getenv("TL_ISA");
     if (!isa || !*isa) {
         *out = found[count - 1];
         return TL_OK;
@@ -46,8 +50,8 @@ static tl_status choose_isa(const char *isa, const tl_isa **out) {
         snprintf(choices + used, sizeof choices - used, "%s%s", i ? ", " : "", found[i]->name);
     }
     return tl_fail(TL_INVALID_ARGUMENT,
-                   "instruction set '%s' is not available; this build and machine offer: %s", isa,
-                   choices);
+                   "instruction set '%s'%s is not available; this build and machine offer: %s", isa,
+                   from_environment ? " (TL_ISA)" : "", choices);
 }
 
 static int available_cores(void) {
@@ -55,6 +59,14 @@ static int available_cores(void) {
     if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
     int count = CPU_COUNT(&set);
     return count < 1 ? 1 : count;
+}
+
+/* How many threads work: the caller's own are as many as it says. */
+static int useful_threads(const tl_context_options *o) {
+    int cores = available_cores();
+    if (o->threads == 0) return cores;
+    bool too_many = !o->parallel_for && o->threads / THREADS_PER_CORE >= cores;
+    return too_many ? cores * THREADS_PER_CORE : o->threads;
 }
 
 enum { HUGE_PAGE = 1 << 21 };
@@ -122,7 +134,7 @@ tl_status tl_context_create(const tl_context_options *options, tl_context **out)
     ctx->log = o.log;
     ctx->log_user = o.log_user;
     ctx->isa = isa;
-    ctx->threads = o.threads ? o.threads : available_cores();
+    ctx->threads = useful_threads(&o);
     pthread_mutex_init(&ctx->log_lock, NULL);
 
     ctx->lane = ctx;
@@ -134,6 +146,9 @@ tl_status tl_context_create(const tl_context_options *options, tl_context **out)
             return status;
         }
     }
+    if (ctx->threads < o.threads)
+        tl_log(ctx, TL_LOG_WARNING, "%d threads are too many for this machine: %d are used",
+               o.threads, ctx->threads);
     *out = ctx;
     return TL_OK;
 }
