@@ -289,10 +289,10 @@ test_fetch_refuses_unknown_names() {
 
 test_instruction_sets() {
     expect_status 0 "$tl" bench --list-isa
-    expect_output "^ref"
+    expect_output "ref"
     expect_output "(chosen)"
     expect_status 0 env TL_ISA=ref "$tl" bench --list-isa
-    expect_output "^ref (chosen)"
+    expect_output "ref (chosen)"
     expect_status 0 env TL_ISA=ref "$tl" bench --list-isa --json
     expect_json "isa chosen" 'd["chosen"] == "ref" and "ref" in d["isa"]'
     best=$("$tl" bench --list-isa | tail -n 1)
