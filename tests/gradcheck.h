@@ -125,7 +125,7 @@ static inline void run_create(op_run *run, tl_context *ctx, const gradcheck_case
                              .attr = run->attr,
                              .input_count = test->input_count,
                              .in = run->in,
-                             .out = {run->out, run->shapes.out},
+                             .out = {.data = run->out, .shape = run->shapes.out},
                              .param_count = run->shapes.param_count,
                              .param = run->param,
                              .training = test->training,
