@@ -23,7 +23,7 @@ static bool needs_pack(const tl_step *step) {
 
 static size_t pack_bytes(const tl_plan *plan, const tl_step *step) {
     size_t bias = step->fused ? whole_lines(channel_bytes(plan, step)) : 0;
-    return whole_lines(sizeof(tl_pack)) + bias + step->memory.packed;
+    return whole_lines(sizeof(tl_pack)) + bias + whole_lines(step->memory.packed);
 }
 
 /* Memory for those of a node's parameters that are not there. */
