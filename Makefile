@@ -78,6 +78,10 @@ $(foreach code,$(HOT),$(BUILD)/obj/$(code)%.o): LEVEL = -O3
 $(BUILD)/obj/kernels/ref/%.o $(BUILD)/obj/kernels/avx512bf16/%.o: LEVEL = -O2
 $(foreach code,$(COLD),$(BUILD)/obj/$(code)%.o): LEVEL = -Os
 
+# Kernels call nothing and nobody throws through them: the tables for unwinding, a tenth of the library, are
+# left out there. Debuggers have their own in the debugging information.
+$(BUILD)/obj/kernels/%.o: UNWIND = -fno-asynchronous-unwind-tables -fno-unwind-tables
+
 # Instruction-set flags are given to that instruction set's folder and nowhere else.
 $(BUILD)/obj/kernels/avx2/%.o: FILE_CFLAGS = -mavx2 -mfma
 $(BUILD)/obj/kernels/pclmul/%.o: FILE_CFLAGS = -mpclmul -msse4.1
@@ -98,7 +102,7 @@ all: $(BUILD)/libtl.a $(BUILD)/libtl.so $(BUILD)/tl $(EXAMPLES)  ## the library 
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(TL_CFLAGS) $(FILE_CFLAGS) -MMD -MP -c $< -o $@
+	$(CC) $(TL_CFLAGS) $(UNWIND) $(FILE_CFLAGS) -MMD -MP -c $< -o $@
 
 # The libraries are made anew when this build folder had the other decoder.
 $(BUILD)/jpeg-$(JPEG):

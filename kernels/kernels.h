@@ -227,8 +227,6 @@ struct tl_kernels {
     void (*act_backward)(tl_act act, const void *v, const void *dy, bool add, void *dx, int64_t n);
     void (*add)(const void *a, const void *b, void *y, int64_t n);
     void (*mul)(const void *a, const void *b, void *y, int64_t n);
-    /* y += a * b */
-    void (*mul_add)(const void *a, const void *b, void *y, int64_t n);
 
     /* Rows of c channels: y = act(x * scale[c] + shift[c]). */
     void (*scale_shift)(const void *x, const float *scale, const float *shift, tl_act act, void *y,

@@ -121,7 +121,6 @@ static inline void check_tables(const char *what, check_fn check, int rounds) {
     SLOT(act_backward, "kernelcheck")                                                              \
     SLOT(add, "kernelcheck")                                                                       \
     SLOT(mul, "kernelcheck")                                                                       \
-    SLOT(mul_add, "kernelcheck")                                                                   \
     SLOT(scale_shift, "kernelcheck")                                                               \
     SLOT(moments, "kernelcheck")                                                                   \
     SLOT(moments_backward, "kernelcheck")                                                          \

@@ -165,13 +165,6 @@ static inline void ref_bf16_mul(const void *left, const void *right, void *to, i
         y[i] = ref_bf16_rounded(ref_bf16_get(a[i]) * ref_bf16_get(b[i]));
 }
 
-static inline void ref_bf16_mul_add(const void *left, const void *right, void *to, int64_t n) {
-    const bf16 *a = left, *b = right;
-    bf16 *y = to;
-    for (int64_t i = 0; i < n; i++)
-        ref_bf16_put(&y[i], true, ref_bf16_get(a[i]) * ref_bf16_get(b[i]));
-}
-
 static inline void ref_bf16_scale_shift(const void *from, const float *scale, const float *shift,
                                         tl_act act, void *to, int64_t rows, int64_t c) {
     const bf16 *x = from;
@@ -328,10 +321,9 @@ static inline void ref_bf16_softmax_backward(const void *out, const void *slopes
     .group_floats = ref_bf16_group_floats, .depthwise_row = ref_bf16_depthwise_row,                \
     .depthwise_grad = ref_bf16_depthwise_grad, .widen = tl_ref_widen, .narrow = tl_ref_narrow,     \
     .act_forward = ref_bf16_act_forward, .act_backward = ref_bf16_act_backward,                    \
-    .add = ref_bf16_add, .mul = ref_bf16_mul, .mul_add = ref_bf16_mul_add,                         \
-    .scale_shift = ref_bf16_scale_shift, .moments = ref_bf16_moments,                              \
-    .moments_backward = ref_bf16_moments_backward, .affine3 = ref_bf16_affine3,                    \
-    .row_sums = ref_bf16_row_sums, .max_pool = ref_bf16_max_pool,                                  \
+    .add = ref_bf16_add, .mul = ref_bf16_mul, .scale_shift = ref_bf16_scale_shift,                 \
+    .moments = ref_bf16_moments, .moments_backward = ref_bf16_moments_backward,                    \
+    .affine3 = ref_bf16_affine3, .row_sums = ref_bf16_row_sums, .max_pool = ref_bf16_max_pool,     \
     .max_pool_backward = ref_bf16_max_pool_backward, .avg_pool = ref_bf16_avg_pool,                \
     .avg_pool_backward = ref_bf16_avg_pool_backward, .softmax = ref_bf16_softmax,                  \
     .softmax_backward = ref_bf16_softmax_backward

@@ -50,9 +50,6 @@ static inline void row_hard_swish_back(row_table k, row_buffers *r) {
 static inline void row_add(row_table k, row_buffers *r) {
     k->add(r->a, r->b, r->c, r->n);
 }
-static inline void row_mul_add(row_table k, row_buffers *r) {
-    k->mul_add(r->a, r->b, r->c, r->n);
-}
 static inline void row_scale_shift(row_table k, row_buffers *r) {
     k->scale_shift(r->a, r->d, r->d + ROW_C, TL_ACT_NONE, r->b, r->n / ROW_C, ROW_C);
 }
@@ -145,7 +142,6 @@ static const row_bench row_benches[] = {
     {"silu backward", 12, row_silu_back},
     {"gelu", 8, row_gelu},
     {"add", 12, row_add},
-    {"mul_add", 16, row_mul_add},
     {"scale_shift", 8, row_scale_shift},
     {"affine3", 12, row_affine3},
     {"moments", 4, row_moments},

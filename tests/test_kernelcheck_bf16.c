@@ -157,10 +157,6 @@ static void call_mul(const struct tl_kernels *k, const row_case *t, const void *
                      void *y) {
     RUN(k, mul)(a, b, y, t->rows * t->c);
 }
-static void call_mul_add(const struct tl_kernels *k, const row_case *t, const void *a,
-                         const void *b, void *y) {
-    RUN(k, mul_add)(a, b, y, t->rows * t->c);
-}
 static void call_scale_shift(const struct tl_kernels *k, const row_case *t, const void *a,
                              const void *b, void *y) {
     (void)b;
@@ -192,9 +188,9 @@ static void compare_rounded(worst *w, const guarded *half, const guarded *want, 
 }
 
 static void check_rows(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
-    static const row_call calls[] = {call_act,     call_act_back, call_add,
-                                     call_mul,     call_mul_add,  call_scale_shift,
-                                     call_affine3, call_softmax,  call_softmax_back};
+    static const row_call calls[] = {call_act,     call_act_back,    call_add,
+                                     call_mul,     call_scale_shift, call_affine3,
+                                     call_softmax, call_softmax_back};
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         row_case t = make_row_case(seed);
         calls[i](&tl_kernels_ref, &t, t.a.full.data, t.b.full.data, t.y.full.data);

@@ -4,10 +4,7 @@
 #include "avx512bf16/avx512bf16.h"
 #include "avx512bf16/elem.h"
 #include "ref/ref.h"
-#include "simd/elementwise.h"
-#include "simd/pool.h"
-#include "simd/softmax.h"
-#include "simd/sums.h"
+#include "simd/table.h"
 
 static void widen(const void *from, float *y, int64_t n) {
     const elem *x = from;
@@ -57,20 +54,13 @@ static void group_floats(const float *const *rows, void *to, int64_t n) {
 }
 
 /* All of a table but its name and the tile. */
-#define ROWS                                                                                       \
+#define COMMON                                                                                     \
     .element = sizeof(elem), .group = ELEM_GROUP, .group_rows = group_rows,                        \
     .group_floats = group_floats, .depthwise_row = tl_avx512bf16_depthwise_row,                    \
-    .depthwise_grad = tl_avx512bf16_depthwise_grad, .widen = widen, .narrow = narrow,              \
-    .act_forward = simd_act_forward, .act_backward = simd_act_backward, .add = simd_add,           \
-    .mul = simd_mul, .mul_add = simd_mul_add, .scale_shift = simd_scale_shift,                     \
-    .moments = simd_moments, .moments_backward = simd_moments_backward, .affine3 = simd_affine3,   \
-    .row_sums = simd_row_sums, .max_pool = simd_max_pool,                                          \
-    .max_pool_backward = simd_max_pool_backward, .avg_pool = simd_avg_pool,                        \
-    .avg_pool_backward = simd_avg_pool_backward, .softmax = simd_softmax,                          \
-    .softmax_backward = simd_softmax_backward
+    .depthwise_grad = tl_avx512bf16_depthwise_grad, .widen = widen, .narrow = narrow, SIMD_ROWS
 
 const struct tl_kernels tl_kernels_avx512bf16 = {
-    ROWS,
+    COMMON,
     .name = "avx512bf16",
     .mr = TL_AVX512_MR,
     .nr = TL_AVX512_NR,
@@ -81,7 +71,7 @@ const struct tl_kernels tl_kernels_avx512bf16 = {
 };
 
 const struct tl_kernels tl_kernels_amx = {
-    ROWS,
+    COMMON,
     .name = "amx",
     .mr = TL_AMX_MR,
     .nr = TL_AMX_NR,

@@ -141,13 +141,6 @@ void tl_ref_mul(const void *left, const void *right, void *result, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = a[i] * b[i];
 }
 
-void tl_ref_mul_add(const void *left, const void *right, void *result, int64_t n) {
-    const float *a = left, *b = right;
-    float *y = result;
-    EACH_BY_ITSELF
-    for (int64_t i = 0; i < n; i++) y[i] += a[i] * b[i];
-}
-
 static ALWAYS_INLINE void scale_shift_loop(tl_act act, const float *x, const float *scale,
                                            const float *shift, float *y, int64_t rows, int64_t c) {
     for (int64_t r = 0; r < rows; r++, x += c, y += c) {

@@ -31,7 +31,6 @@ void tl_ref_act_forward(tl_act act, const void *x, void *y, int64_t n);
 void tl_ref_act_backward(tl_act act, const void *v, const void *dy, bool add, void *dx, int64_t n);
 void tl_ref_add(const void *a, const void *b, void *y, int64_t n);
 void tl_ref_mul(const void *a, const void *b, void *y, int64_t n);
-void tl_ref_mul_add(const void *a, const void *b, void *y, int64_t n);
 void tl_ref_scale_shift(const void *x, const float *scale, const float *shift, tl_act act, void *y,
                         int64_t rows, int64_t c);
 void tl_ref_moments(const void *x, const float *center, double *sum, double *sum2, int64_t rows,

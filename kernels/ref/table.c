@@ -26,7 +26,6 @@ const struct tl_kernels tl_kernels_ref = {
     .act_backward = tl_ref_act_backward,
     .add = tl_ref_add,
     .mul = tl_ref_mul,
-    .mul_add = tl_ref_mul_add,
     .scale_shift = tl_ref_scale_shift,
     .moments = tl_ref_moments,
     .moments_backward = tl_ref_moments_backward,

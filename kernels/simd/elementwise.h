@@ -56,17 +56,6 @@ static void simd_mul(const void *left, const void *right, void *result, int64_t 
 #undef BODY
 }
 
-static void simd_mul_add(const void *left, const void *right, void *result, int64_t n) {
-    const elem *a = left, *b = right;
-    elem *y = result;
-#define BODY(i, mask)                                                                              \
-    elem_store_first(y + (i), mask,                                                                \
-                     vec_fma(elem_load_first(a + (i), mask), elem_load_first(b + (i), mask),       \
-                             elem_load_first(y + (i), mask)))
-    FOR_VECTORS(n, BODY);
-#undef BODY
-}
-
 /* --- rows of channels, one after the other: several at once, though they would share the loads of
  * coefficients, come from memory at half the speed ------------------------------------------------
  */
