@@ -136,8 +136,9 @@ comma := ,
 
 # --- tests ---------------------------------------------------------------------------------
 # Every tests/test_*.c is one cmocka program; it may include internal headers.
-# Every tests/test_*.sh prints the same lines as cmocka does.
-TEST_SRC := $(wildcard tests/test_*.c)
+# Every tests/test_*.sh prints the same lines as cmocka does. TESTS="conv threads" runs those alone.
+TESTS ?=
+TEST_SRC := $(wildcard $(or $(TESTS:%=tests/test_%.c),tests/test_*.c))
 TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 # Programs that the scripts use.
 TEST_TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tool_*.c))
@@ -159,7 +160,7 @@ $(BUILD)/tests/arguments_calls.h: tests/make_arguments.py $(wildcard include/tl/
 # The second make sees what the first has installed.
 check: deps  ## build everything and run every test
 	@$(MAKE) --no-print-directory $(PARALLEL) check-programs
-	tests/run $(BUILD)
+	tests/run $(BUILD) $(TESTS)
 
 check-programs: all $(TEST_BIN) $(TEST_TOOLS)
 
@@ -281,4 +282,4 @@ clean:  ## remove every build folder
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*##  *\(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo
-	@echo "Variables: BUILD PREFIX DESTDIR CC JPEG OPTIMIZE WERROR SANITIZE DEBUG PYTHON FUZZ_SECONDS"
+	@echo "Variables: TESTS BUILD PREFIX DESTDIR CC JPEG OPTIMIZE WERROR SANITIZE DEBUG PYTHON FUZZ_SECONDS"

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/float_state.h"
+#include "float_control.h"
 
 /* --- a pool of the caller's: a thread for each part, the last part first ------------------------
  */
@@ -62,16 +63,25 @@ static tl_context *context_with(callers_pool *pool, int threads) {
     return ctx;
 }
 
-static graph_result train_once(tl_context *ctx) {
+static graph_result train_under(tl_context *ctx, uint64_t control) {
     tl_graph *graph = residual_net(ctx, "relu");
     tl_plan_options options = plan_options(graph, 4, true);
     options.batch_norm_training = true;
     float *input = random_input(&options, 1);
+    uint64_t original = float_control();
+    float_set_control(control);
     graph_result result = run_once(graph, &options, input);
+    uint64_t after = float_control();
+    float_set_control(original);
+    assert_true(after == control);
     free(input);
     tl_graph_free(graph);
     tl_context_free(ctx);
     return result;
+}
+
+static graph_result train_once(tl_context *ctx) {
+    return train_under(ctx, float_control());
 }
 
 static void test_callers_threads_give_the_same_bits(void **state) {
@@ -89,6 +99,21 @@ static void test_callers_threads_give_the_same_bits(void **state) {
         free_result(&callers);
     }
     free_result(&alone);
+}
+
+/* --- the caller's floating-point state ---------------------------------------------------------
+ */
+
+/* Rounding down and keeping denormals, which is neither the default nor the library's. */
+static void test_callers_rounding_changes_no_bit(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= 8; threads *= 2) {
+        graph_result usual = train_once(make_context(threads, NULL));
+        graph_result unusual = train_under(make_context(threads, NULL), float_unusual_control());
+        assert_same_result(&usual, &unusual, "rounding down");
+        free_result(&usual);
+        free_result(&unusual);
+    }
 }
 
 /* --- shared and nested ---------------------------------------------------------------------------
@@ -163,6 +188,7 @@ static void test_idle_threads_sleep(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_callers_threads_give_the_same_bits),
+        cmocka_unit_test(test_callers_rounding_changes_no_bit),
         cmocka_unit_test(test_callers_threads_are_not_nested),
         cmocka_unit_test(test_older_options),
         cmocka_unit_test(test_idle_threads_sleep),

@@ -38,4 +38,14 @@ static inline void tl_float_leave(tl_float_state saved) {
 #endif
 }
 
+static inline void tl_float_leave_scope(const tl_float_state *saved) {
+    tl_float_leave(*saved);
+}
+
+/* To the end of the block: at the head of whatever computes outside of tl_parallel(), and calls
+ * nothing of the caller's. */
+#define TL_FLOAT_SCOPE                                                                             \
+    __attribute__((cleanup(tl_float_leave_scope), unused)) tl_float_state tl_float_saved =         \
+        tl_float_enter()
+
 #endif

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/float_state.h"
 #include "data/dataset.h"
 
 enum { MAX_BATCH = 65536, MAX_READERS = 1024 };
@@ -96,6 +97,7 @@ static slot read_slot(tl_loader *loader, int64_t index, int64_t epoch) {
 
 static void *reader_main(void *arg) {
     tl_loader *loader = arg;
+    tl_float_enter(); /* a thread of its own begins with its creator's state */
     pthread_mutex_lock(&loader->lock);
     while (!loader->stop) {
         if (loader->next >= loader->limit || loader->next - loader->taken >= loader->slot_count) {

@@ -2,6 +2,7 @@
  * with the last plan that uses it. */
 #include <string.h>
 
+#include "base/float_state.h"
 #include "graph/plan.h"
 
 /* --- sizes ------------------------------------------------------------------------------------ */
@@ -276,6 +277,7 @@ static tl_status take_all(tl_plan *plan) {
 }
 
 tl_status tl_plan_take_packs(tl_plan *plan) {
+    TL_FLOAT_SCOPE;
     pthread_mutex_lock(&plan->graph->lock);
     tl_status status = take_all(plan);
     pthread_mutex_unlock(&plan->graph->lock);
@@ -299,6 +301,7 @@ static tl_status refill_own(tl_plan *plan) {
 }
 
 tl_status tl_plan_repack(tl_plan *plan) {
+    TL_FLOAT_SCOPE;
     for (int i = 0; i < plan->front_count; i++) TL_TRY(tl_plan_repack(plan->front[i]));
     pthread_mutex_lock(&plan->graph->lock);
     tl_status status = refill_own(plan);

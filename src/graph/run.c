@@ -1,4 +1,5 @@
 /* Running a plan: forward, backward. Nothing here allocates. */
+#include "base/float_state.h"
 #include "graph/plan.h"
 
 /* --- where things are ------------------------------------------------------------------------- */
@@ -85,6 +86,7 @@ static void pack_trained(tl_plan *plan, const tl_step *step) {
 }
 
 static void forward_step(tl_plan *plan, int s) {
+    TL_FLOAT_SCOPE;
     const tl_step *step = &plan->step[s];
     pack_trained(plan, step);
     tl_op_call call = begin_call(plan, s, TL_PASS_FORWARD);
@@ -163,6 +165,7 @@ static void make_again(tl_plan *plan, int s) {
 }
 
 static void backward_step(tl_plan *plan, int s) {
+    TL_FLOAT_SCOPE;
     make_again(plan, s);
     const tl_step *step = &plan->step[s];
     const tl_node *node = &plan->graph->node[step->node];

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/float_state.h"
 #include "image/window.h"
 #include "kernels.h"
 
@@ -131,6 +132,7 @@ static tl_status fit_centre_crop(tl_context *ctx, const tl_preprocess *p, const 
 
 tl_status tl_preprocess_fit(tl_context *ctx, const tl_preprocess *p, const tl_image *in,
                             tl_image *out) {
+    TL_FLOAT_SCOPE;
     const float box[4] = {0, 0, (float)in->width, (float)in->height};
     tl_status status = TL_OK;
     TL_TRY(tl_image_create(ctx, p->width, p->height, out));
@@ -160,6 +162,7 @@ bool tl_preprocess_halves(const tl_preprocess *p, int width, int height) {
 
 void tl_preprocess_normalize(tl_context *ctx, const tl_preprocess *p, const tl_image *in,
                              float *out) {
+    TL_FLOAT_SCOPE;
     tl_context_kernels(ctx)->normalize(in->pixels, p->bgr, p->mean, p->std, out,
                                        (int64_t)in->width * in->height);
 }

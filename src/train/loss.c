@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "base/float_state.h"
+
 int tl_loss_units(const tl_loss *loss) {
     return loss->kind == TL_LOSS_SIGMOID ? 1 : loss->classes;
 }
@@ -48,6 +50,7 @@ static double sigmoid_one(float logit, int label, double scale, float *gradient,
 
 tl_loss_result tl_loss_compute(const tl_loss *loss, const float *logits, const int32_t *labels,
                                int64_t n, float *gradient, float *probabilities) {
+    TL_FLOAT_SCOPE;
     tl_loss_result result = {0, 0};
     int units = tl_loss_units(loss);
     double scale = 1.0 / (double)n;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/float_state.h"
 #include "kernels.h"
 #include "train/trainer.h"
 
@@ -288,6 +289,7 @@ tl_status tl_optimizer_update(tl_optimizer *o, int index, float *weights, const 
              (long long)count);
     if (count == 0) return TL_OK;
     TL_TRY(prepare_slot(o, index, count));
+    TL_FLOAT_SCOPE;
     update_job job = {.optimizer = o,
                       .kernels = tl_context_kernels(o->ctx),
                       .update = make_update(o),

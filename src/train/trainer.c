@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/float_state.h"
 #include "layer/row_sums.h"
 
 enum { NORM_COLUMNS = 64 };
@@ -303,6 +304,7 @@ static tl_status diverged(const tl_trainer *t, const char *what) {
 /* The gradients' global L2 norm: as the squares' sums of columns, so that threads and vectors share
  * the work in one order whatever their number. */
 static double global_norm(const tl_trainer *t, const float *gradients, int64_t count) {
+    TL_FLOAT_SCOPE;
     int64_t rows = count / NORM_COLUMNS;
     const double *squares = t->norm_sums + NORM_COLUMNS;
     double total = 0;
@@ -319,6 +321,7 @@ static double global_norm(const tl_trainer *t, const float *gradients, int64_t c
 
 /* torch.nn.utils.clip_grad_norm_: scale by max_norm / (norm + 1e-6) where that is below 1. */
 static void clip(const tl_trainer *t, float *gradients, int64_t count, double norm) {
+    TL_FLOAT_SCOPE;
     double scale = t->options.clip_norm / (norm + 1e-6);
     if (t->options.clip_norm == 0 || scale >= 1) return;
     for (int64_t i = 0; i < count; i++) gradients[i] *= (float)scale;
