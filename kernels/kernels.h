@@ -136,12 +136,19 @@ enum { TL_RESAMPLE_ALIGN = 4 };
  * infinity. Points are numbered row by row. */
 enum { TL_WINOGRAD_POINTS = 36 }; /* at most, (4 + 2)^2 */
 
-/* v[p * v_step + channel], p < (m + 2)^2, from the inputs x[p][channel]. */
+/* Products are taken of elements, like any others, and summed into floats. Where the table's group
+ * of k must lie together and its values are not neighbours anyway, they are written one by one:
+ * `lane` says which, 0 comes first and clears the others. */
+
+/* v[p * v_step + channel], p < (m + 2)^2, from the inputs x[p][channel]; grouped,
+ * v[p * v_step + channel * group + lane]. */
 typedef struct tl_winograd_input {
     int m;
-    const float *const *x; /* [(m + 2)^2] pixels; zeros where the tile leaves the image */
-    float *v;
+    const void *const *x; /* [(m + 2)^2] pixels; zeros where the tile leaves the image */
+    void *v;
     int64_t v_step, c;
+    bool grouped;
+    int lane;
 } tl_winograd_input;
 
 /* The outputs y[y_at[i * m + j] + channel] from the products t[p * t_step + channel]. */
@@ -149,21 +156,23 @@ typedef struct tl_winograd_output {
     int m;
     const float *t;
     int64_t t_step, c;
-    float *y;
+    void *y;
     const int64_t *y_at; /* [m * m] offsets of pixels, negative where there is none */
     bool accumulate;
-    const float *bias;     /* [c] or NULL */
-    const float *residual; /* as y, or NULL */
+    const float *bias;    /* [c] or NULL */
+    const void *residual; /* as y, or NULL */
     tl_act act;
 } tl_winograd_output;
 
-/* v[p * v_step + filter], of one channel, from the weights w[tap * w_tap + filter]. */
+/* v[p * v_step + filter * group + lane], of one channel, from the weights w[tap * w_tap + filter].
+ */
 typedef struct tl_winograd_weights {
     int m;
     const float *w;
     int64_t w_tap;
-    float *v;
+    void *v;
     int64_t v_step, c; /* c filters */
+    int lane;
 } tl_winograd_weights;
 
 /* The gradients of 3 x 3 weights, dw[tap * dw_tap + channel] +=, from the sums over all tiles
@@ -260,6 +269,15 @@ struct tl_kernels {
     /* dx = (or += when add) y (dy - sum of dy y); dx may be dy. */
     void (*softmax_backward)(const void *y, const void *dy, bool add, void *dx, int64_t n);
 
+    /* NULL, all of them, where Winograd's method does not pay. Tables of bf16 know m = 2 alone:
+     * rounded to 8 bits, large tiles would err several times as much as a direct way. */
+    void (*winograd_input)(const tl_winograd_input *tile);
+    void (*winograd_output)(const tl_winograd_output *tile);
+    void (*winograd_weights)(const tl_winograd_weights *plane);
+    /* As winograd_input, for x[m * m], the gradients of outputs; always grouped. */
+    void (*winograd_gradient)(const tl_winograd_input *tile);
+    void (*winograd_filter)(const tl_winograd_filter *tile);
+
     /* What follows works on floats and bytes alone; tables of bf16 leave it NULL. */
 
     /* Bit for bit the same in every table. One row of `in_pixels` to axis->count pixels: */
@@ -272,13 +290,6 @@ struct tl_kernels {
      * x[2]. mean and std are in y's order. */
     void (*normalize)(const uint8_t *x, bool swap, const float mean[3], const float std[3],
                       float *y, int64_t pixels);
-
-    void (*winograd_input)(const tl_winograd_input *tile);
-    void (*winograd_output)(const tl_winograd_output *tile);
-    void (*winograd_weights)(const tl_winograd_weights *plane);
-    /* As winograd_input, for x[m * m], the gradients of outputs. */
-    void (*winograd_gradient)(const tl_winograd_input *tile);
-    void (*winograd_filter)(const tl_winograd_filter *tile);
 
     /* Optimiser updates over n weights w with gradients g and their state. */
     void (*sgd)(const tl_update *u, float *w, const float *g, float *velocity, int64_t n);

@@ -103,18 +103,18 @@ static inline void check_tables(const char *what, check_fn check, int rounds) {
 
 /* The slots of the table, each with the program that checks it. */
 #define KERNEL_SLOTS(SLOT)                                                                         \
-    SLOT(gemm_begin, "kernelcheck")                                                                \
-    SLOT(gemm_tile, "kernelcheck")                                                                 \
-    SLOT(gemm_end, "kernelcheck")                                                                  \
+    SLOT(gemm_begin, "kernelcheck_products")                                                       \
+    SLOT(gemm_tile, "kernelcheck_products")                                                        \
+    SLOT(gemm_end, "kernelcheck_products")                                                         \
     SLOT(group_rows, "kernelcheck_bf16")                                                           \
     SLOT(group_floats, "kernelcheck_bf16")                                                         \
-    SLOT(depthwise_row, "kernelcheck")                                                             \
-    SLOT(depthwise_grad, "kernelcheck")                                                            \
-    SLOT(winograd_input, "kernelcheck")                                                            \
-    SLOT(winograd_output, "kernelcheck")                                                           \
-    SLOT(winograd_weights, "kernelcheck")                                                          \
-    SLOT(winograd_gradient, "kernelcheck")                                                         \
-    SLOT(winograd_filter, "kernelcheck")                                                           \
+    SLOT(depthwise_row, "kernelcheck_products")                                                    \
+    SLOT(depthwise_grad, "kernelcheck_products")                                                   \
+    SLOT(winograd_input, "kernelcheck_products")                                                   \
+    SLOT(winograd_output, "kernelcheck_products")                                                  \
+    SLOT(winograd_weights, "kernelcheck_products")                                                 \
+    SLOT(winograd_gradient, "kernelcheck_products")                                                \
+    SLOT(winograd_filter, "kernelcheck_products")                                                  \
     SLOT(widen, "kernelcheck_bf16")                                                                \
     SLOT(narrow, "kernelcheck_bf16")                                                               \
     SLOT(act_forward, "kernelcheck")                                                               \

@@ -215,6 +215,77 @@ static inline void ref_bf16_row_sums(const void *from, int64_t x_step, double *s
     }
 }
 
+/* --- Winograd's method, of small tiles: one channel at a time by the reference of floats
+ * ----------
+ */
+
+static inline void ref_bf16_winograd_put(void *to, int64_t v_step, int64_t channel, int group,
+                                         int lane, const float *points) {
+    bf16 *v = (bf16 *)to + channel * group;
+    for (int p = 0; p < 16; p++) {
+        for (int i = 0; lane == 0 && i < group; i++) v[p * v_step + i] = 0;
+        v[p * v_step + lane] = ref_bf16_rounded(points[p]);
+    }
+}
+
+static inline void ref_bf16_winograd_factor(const tl_winograd_input *t, int pixels,
+                                            void (*transform)(const tl_winograd_input *)) {
+    for (int64_t c = 0; c < t->c; c++) {
+        float x[16], v[16];
+        const void *of[16];
+        for (int i = 0; i < pixels; i++) {
+            x[i] = ref_bf16_get(((const bf16 *)t->x[i])[c]);
+            of[i] = &x[i];
+        }
+        tl_winograd_input call = {.m = 2, .x = of, .v = v, .v_step = 1, .c = 1};
+        transform(&call);
+        int group = t->grouped ? REF_BF16_GROUP : 1;
+        ref_bf16_winograd_put(t->v, t->v_step, c, group, t->lane, v);
+    }
+}
+
+static inline void ref_bf16_winograd_input(const tl_winograd_input *t) {
+    ref_bf16_winograd_factor(t, 16, tl_ref_winograd_input);
+}
+
+static inline void ref_bf16_winograd_gradient(const tl_winograd_input *t) {
+    ref_bf16_winograd_factor(t, 4, tl_ref_winograd_gradient);
+}
+
+static inline void ref_bf16_winograd_weights(const tl_winograd_weights *t) {
+    for (int64_t c = 0; c < t->c; c++) {
+        float v[16];
+        tl_winograd_weights call = {
+            .m = 2, .w = t->w + c, .w_tap = t->w_tap, .v = v, .v_step = 1, .c = 1};
+        tl_ref_winograd_weights(&call);
+        ref_bf16_winograd_put(t->v, t->v_step, c, REF_BF16_GROUP, t->lane, v);
+    }
+}
+
+static inline void ref_bf16_winograd_output(const tl_winograd_output *t) {
+    for (int64_t c = 0; c < t->c; c++) {
+        float y[4], residual[4];
+        int64_t y_at[4];
+        for (int i = 0; i < 4; i++) {
+            y_at[i] = t->y_at[i] < 0 ? -1 : i;
+            if (y_at[i] < 0) continue;
+            y[i] = ref_bf16_get(((const bf16 *)t->y)[t->y_at[i] + c]);
+            if (t->residual)
+                residual[i] = ref_bf16_get(((const bf16 *)t->residual)[t->y_at[i] + c]);
+        }
+        tl_winograd_output call = *t;
+        call.t += c;
+        call.c = 1;
+        call.y = y;
+        call.y_at = y_at;
+        if (t->bias) call.bias += c;
+        if (t->residual) call.residual = residual;
+        tl_ref_winograd_output(&call);
+        for (int i = 0; i < 4; i++)
+            if (y_at[i] >= 0) ((bf16 *)t->y)[t->y_at[i] + c] = ref_bf16_rounded(y[i]);
+    }
+}
+
 /* --- pooling ---------------------------------------------------------------------------------- */
 
 /* Where place number `i` of a window of pixel p lies. */
@@ -315,7 +386,7 @@ static inline void ref_bf16_softmax_backward(const void *out, const void *slopes
         ref_bf16_put(&dx[i], add_to, ref_bf16_get(y[i]) * (ref_bf16_get(dy[i]) - (float)dot));
 }
 
-/* All of a table but its name and the tile. */
+/* All of a table but its name, the tile and Winograd's method. */
 #define REF_BF16_ROWS                                                                              \
     .element = sizeof(bf16), .group = REF_BF16_GROUP, .group_rows = ref_bf16_group_rows,           \
     .group_floats = ref_bf16_group_floats, .depthwise_row = ref_bf16_depthwise_row,                \
@@ -330,6 +401,11 @@ static inline void ref_bf16_softmax_backward(const void *out, const void *slopes
 
 static const struct tl_kernels ref_bf16 = {
     REF_BF16_ROWS,
+    .winograd_input = ref_bf16_winograd_input,
+    .winograd_output = ref_bf16_winograd_output,
+    .winograd_weights = ref_bf16_winograd_weights,
+    .winograd_gradient = ref_bf16_winograd_gradient,
+    .winograd_filter = tl_ref_winograd_filter,
     .name = "ref",
     .mr = TL_REF_MR,
     .nr = TL_REF_NR,

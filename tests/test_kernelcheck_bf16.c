@@ -1,16 +1,5 @@
 /* Kernels of bf16 of every instruction set; see test_kernelcheck.c. */
-#include "kernelcheck.h"
-
-#include "ref_bf16.h"
-
-/* The tables of bf16: the reference's, and what the machine has. */
-static void check_bf16_tables(const char *what, check_fn check, int rounds) {
-    const tl_isa *found[MAX_TABLES];
-    int count = tl_isa_available(found, MAX_TABLES);
-    check_table(&ref_bf16, what, check, rounds);
-    for (int i = 0; i < count; i++)
-        if (found[i]->bf16) check_table(found[i]->bf16, what, check, rounds);
-}
+#include "kernelelements.h"
 
 /* --- to and from float --------------------------------------------------------------------------
  */

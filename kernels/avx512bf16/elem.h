@@ -6,6 +6,7 @@
 #include "avx512/vec.h"
 
 typedef uint16_t elem;
+enum { ELEM_GROUP = 2 };
 
 static inline vec elem_widened(__m256i bits) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
@@ -22,6 +23,12 @@ static inline void elem_store(elem *p, vec x) {
 static inline void elem_store_first(elem *p, vec_mask mask, vec x) {
     _mm256_mask_storeu_epi16(p, mask, (__m256i)_mm512_cvtneps_pbh(x));
 }
+static inline void elem_store_lane(elem *p, int lane, vec_mask mask, vec x) {
+    __m512i pairs = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x));
+    if (lane == 1)
+        pairs = _mm512_or_si512(_mm512_slli_epi32(pairs, 16), _mm512_maskz_loadu_epi32(mask, p));
+    _mm512_mask_storeu_epi32(p, mask, pairs);
+}
 static inline vec_wide wide_elems(const elem *p, vec_mask mask) {
     return wide_of(elem_load_first(p, mask));
 }
@@ -29,7 +36,6 @@ static inline vec_wide wide_elems(const elem *p, vec_mask mask) {
 /* --- multiplication: see simd/elem_float.h -----------------------------------------------------
  */
 
-enum { ELEM_GROUP = 2 };
 typedef __m512bh elem_factors;
 
 static inline elem_factors elem_groups(const elem *b) {

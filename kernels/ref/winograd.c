@@ -25,13 +25,19 @@ static void transform_input(int m, float tile[MAX_SIDE][MAX_SIDE]) {
     }
 }
 
+static void put_points(float *v, int64_t v_step, int side, int64_t at,
+                       float tile[MAX_SIDE][MAX_SIDE]) {
+    for (int p = 0; p < side * side; p++) v[p * v_step + at] = tile[p / side][p % side];
+}
+
 void tl_ref_winograd_input(const tl_winograd_input *t) {
     int side = t->m + 2;
     for (int64_t c = 0; c < t->c; c++) {
         float tile[MAX_SIDE][MAX_SIDE];
-        for (int p = 0; p < side * side; p++) tile[p / side][p % side] = t->x[p][c];
+        for (int p = 0; p < side * side; p++)
+            tile[p / side][p % side] = ((const float *)t->x[p])[c];
         transform_input(t->m, tile);
-        for (int p = 0; p < side * side; p++) t->v[p * t->v_step + c] = tile[p / side][p % side];
+        put_points(t->v, t->v_step, side, c, tile);
     }
 }
 
@@ -59,10 +65,11 @@ void tl_ref_winograd_output(const tl_winograd_output *t) {
             if (t->y_at[p] < 0) continue;
             int64_t at = t->y_at[p] + c;
             float value = tile[p / t->m][p % t->m];
-            if (t->accumulate) value += t->y[at];
+            float *y = (float *)t->y + at;
+            if (t->accumulate) value += *y;
             if (t->bias) value += t->bias[c];
-            if (t->residual) value += t->residual[at];
-            t->y[at] = tl_ref_act(t->act, value);
+            if (t->residual) value += ((const float *)t->residual)[at];
+            *y = tl_ref_act(t->act, value);
         }
     }
 }
@@ -87,7 +94,7 @@ void tl_ref_winograd_weights(const tl_winograd_weights *t) {
         float tile[MAX_SIDE][MAX_SIDE];
         for (int p = 0; p < 9; p++) tile[p / 3][p % 3] = t->w[p * t->w_tap + c];
         transform_weights(t->m, tile);
-        for (int p = 0; p < side * side; p++) t->v[p * t->v_step + c] = tile[p / side][p % side];
+        put_points(t->v, t->v_step, side, c, tile);
     }
 }
 
@@ -109,9 +116,10 @@ void tl_ref_winograd_gradient(const tl_winograd_input *t) {
     int side = t->m + 2;
     for (int64_t c = 0; c < t->c; c++) {
         float tile[MAX_SIDE][MAX_SIDE];
-        for (int p = 0; p < t->m * t->m; p++) tile[p / t->m][p % t->m] = t->x[p][c];
+        for (int p = 0; p < t->m * t->m; p++)
+            tile[p / t->m][p % t->m] = ((const float *)t->x[p])[c];
         transform_gradient(t->m, tile);
-        for (int p = 0; p < side * side; p++) t->v[p * t->v_step + c] = tile[p / side][p % side];
+        put_points(t->v, t->v_step, side, c, tile);
     }
 }
 

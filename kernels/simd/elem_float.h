@@ -4,6 +4,7 @@
 #define TL_KERNELS_SIMD_ELEM_FLOAT_H
 
 typedef float elem;
+enum { ELEM_GROUP = 1 };
 
 static inline vec elem_load(const elem *p) {
     return vec_load(p);
@@ -17,6 +18,12 @@ static inline void elem_store(elem *p, vec x) {
 static inline void elem_store_first(elem *p, vec_mask mask, vec x) {
     vec_store_first(p, mask, x);
 }
+/* Vector lane i into element `lane` of the group p + i * ELEM_GROUP; element 0 comes first and
+ * clears the others. */
+static inline void elem_store_lane(elem *p, int lane, vec_mask mask, vec x) {
+    (void)lane;
+    vec_store_first(p, mask, x);
+}
 static inline vec_wide wide_elems(const elem *p, vec_mask mask) {
     return wide_floats(p, mask);
 }
@@ -24,7 +31,6 @@ static inline vec_wide wide_elems(const elem *p, vec_mask mask) {
 /* --- multiplication: ELEM_GROUP products at once, summed into a lane each ----------------------
  */
 
-enum { ELEM_GROUP = 1 };
 typedef vec elem_factors;
 
 /* A vector of groups of B. */

@@ -112,8 +112,26 @@ static void tile_act(const tl_gemm_tile *t, int rows, int vectors, vec_mask last
     }
 }
 
-/* --- what is rarely asked of elements narrower than float: adding to C, or floats in C ---------
+/* --- what is asked of elements narrower than float: sums as floats, which are stored or added to
+ * what is there; rarely, an epilogue that writes floats or one that adds to C --------------------
  */
+
+static inline bool tile_is_sum(const tl_gemm_tile *t) {
+    return t->c_float && !t->bias && !t->residual && t->act == TL_ACT_NONE;
+}
+
+TILE_INLINE void tile_put_sums(const tl_gemm_tile *t, const int rows, const int vectors,
+                               vec_mask last, vec sum[TILE_MR][TILE_VECTORS]) {
+    /* What is not added to is not read: zeros are added. */
+    vec_mask old = vec_first(t->accumulate ? VEC : 0), old_last = vec_first(0);
+    if (t->accumulate) old_last = last;
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        float *c = (float *)t->c + t->c_row[i], *end = c + (vectors - 1) * VEC;
+        if (vectors > 1) vec_store(c, vec_add(sum[i][0], vec_load_first(c, old)));
+        vec_store_first(end, last, vec_add(sum[i][vectors - 1], vec_load_first(end, old_last)));
+    }
+}
 
 TILE_INLINE vec tile_load_either(const tl_gemm_tile *t, const void *from, int64_t at,
                                  vec_mask mask) {
@@ -162,11 +180,14 @@ TILE_INLINE void tile_run(const tl_gemm_tile *t, const int rows, const int vecto
         tile_multiply(t, rows, vectors, true, sum);
     else
         tile_multiply(t, rows, vectors, false, sum);
+    vec_mask last = vec_first(columns - (vectors - 1) * VEC);
     if (sizeof(elem) < sizeof(float) && (t->accumulate || t->c_float)) {
-        tile_finish_slowly(t, rows, vectors, columns, sum);
+        if (tile_is_sum(t))
+            tile_put_sums(t, rows, vectors, last, sum);
+        else
+            tile_finish_slowly(t, rows, vectors, columns, sum);
         return;
     }
-    vec_mask last = vec_first(columns - (vectors - 1) * VEC);
     if (t->accumulate) tile_add_rows(t, t->c, rows, vectors, last, sum);
     if (t->bias) tile_add_bias(t->bias, rows, vectors, last, sum);
     if (t->residual) tile_add_rows(t, t->residual, rows, vectors, last, sum);

@@ -17,11 +17,8 @@
     .group_floats = tl_ref_group_float, .gemm_begin = tl_ref_gemm_nothing,                         \
     .gemm_tile = tl_##set##_gemm_tile, .gemm_end = tl_ref_gemm_nothing,                            \
     .depthwise_row = tl_##set##_depthwise_row, .depthwise_grad = tl_##set##_depthwise_grad,        \
-    .widen = tl_ref_widen, .narrow = tl_ref_narrow, SIMD_ROWS,                                     \
-    .winograd_input = simd_winograd_input, .winograd_output = simd_winograd_output,                \
-    .winograd_weights = simd_winograd_weights, .winograd_gradient = simd_winograd_gradient,        \
-    .winograd_filter = simd_winograd_filter, .resample_row = simd_resample_row,                    \
-    .resample_column = simd_resample_column, .normalize = simd_normalize, .sgd = simd_sgd,         \
-    .adam = simd_adam, .rmsprop = simd_rmsprop
+    .widen = tl_ref_widen, .narrow = tl_ref_narrow, SIMD_ROWS, SIMD_WINOGRAD,                      \
+    .resample_row = simd_resample_row, .resample_column = simd_resample_column,                    \
+    .normalize = simd_normalize, .sgd = simd_sgd, .adam = simd_adam, .rmsprop = simd_rmsprop
 
 #endif

@@ -22,8 +22,8 @@ static tl_gather forward_gather(const tl_context *ctx, const tl_conv *c, const t
     return g;
 }
 
-bool tl_conv_writes_f32(const tl_conv *conv) {
-    return !tl_conv_is_depthwise(conv);
+bool tl_conv_writes_f32(const tl_context *ctx, const tl_conv *conv) {
+    return !tl_conv_is_depthwise(conv) && !tl_winograd_choose(ctx, conv);
 }
 
 bool tl_conv_cuts(const tl_context *ctx, const tl_conv *conv) {
@@ -53,7 +53,7 @@ tl_conv tl_conv_band(const tl_conv *conv, int64_t begin, int64_t end) {
 size_t tl_conv_packed_bytes(tl_context *ctx, const tl_conv *conv) {
     if (tl_conv_is_depthwise(conv)) return tl_depthwise_packed_bytes(conv);
     int m = tl_winograd_choose(ctx, conv);
-    if (m) return tl_winograd_packed_size(ctx, conv, m) * sizeof(float);
+    if (m) return tl_winograd_packed_bytes(tl_conv_kernels(ctx, conv), conv, m);
     tl_joined joined = tl_conv_joined(conv);
     tl_gather g = forward_gather(ctx, conv, &joined);
     return tl_gather_packed_bytes(g.kernels, g.groups, g.taps.y.count * g.taps.x.count, g.k,
@@ -69,7 +69,7 @@ void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, co
     int m = tl_winograd_choose(ctx, conv);
     if (m) {
         tl_winograd_source source = {weights, conv->oc, conv->ic, 9 * conv->ic, 1, conv->ic, scale};
-        tl_winograd_pack(ctx, &source, m, packed);
+        tl_winograd_pack(ctx, tl_conv_kernels(ctx, conv), &source, m, packed);
         return;
     }
     tl_joined joined = tl_conv_joined(conv);
@@ -92,7 +92,7 @@ void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, co
 
 static size_t forward_work_bytes(tl_context *ctx, const tl_conv *conv) {
     int m = tl_winograd_choose(ctx, conv);
-    if (m) return tl_winograd_work(ctx, conv, m) * sizeof(float);
+    if (m) return tl_winograd_work_bytes(ctx, conv, m);
     tl_joined joined = tl_conv_joined(conv);
     tl_gather g = forward_gather(ctx, conv, &joined);
     return tl_cut_bytes(joined.bytes) + tl_gather_work_bytes(ctx, &g);

@@ -30,9 +30,9 @@ typedef struct tl_conv {
     bool band;             /* some rows of a convolution that tl_conv_cuts() */
 } tl_conv;
 
-/* Whether a convolution of bf16 can write floats (tl_epilogue.out_f32): not when it is depthwise.
- */
-bool tl_conv_writes_f32(const tl_conv *conv);
+/* Whether a convolution of bf16 can write floats (tl_epilogue.out_f32): not when it is depthwise,
+ * or by Winograd's method. */
+bool tl_conv_writes_f32(const tl_context *ctx, const tl_conv *conv);
 /* Whether some rows of the output, computed by themselves, have the same bits. */
 bool tl_conv_cuts(const tl_context *ctx, const tl_conv *conv);
 /* The rows of the input that rows [begin, end) of the output are made of, one at least. */

@@ -53,17 +53,17 @@ static int turned_conv(const tl_context *ctx, const tl_conv *c, tl_conv *turned)
     return tl_winograd_choose_gradient(ctx, turned);
 }
 
-static size_t turned_packed_size(tl_context *ctx, const tl_conv *turned, int m) {
-    return tl_cut_aligned(tl_winograd_packed_size(ctx, turned, m));
+static size_t turned_packed_bytes(const tl_context *ctx, const tl_conv *turned, int m) {
+    return tl_cut_bytes(tl_winograd_packed_bytes(tl_conv_kernels(ctx, turned), turned, m));
 }
 
-static void run_turned(tl_context *ctx, const tl_conv *turned, int m, const float *dy,
-                       const float *weights, bool add, float *dx, float *work) {
+static void run_turned(tl_context *ctx, const tl_conv *turned, int m, const void *dy,
+                       const float *weights, bool add, void *dx, void *work) {
     int64_t tap = turned->oc;
     tl_winograd_source source = {weights + 8 * tap, turned->oc, turned->ic, 1, 9 * tap, -tap, NULL};
-    tl_winograd_pack(ctx, &source, m, work);
+    tl_winograd_pack(ctx, tl_conv_kernels(ctx, turned), &source, m, work);
     tl_winograd_run(ctx, turned, m, dy, work, NULL, add, dx,
-                    work + turned_packed_size(ctx, turned, m));
+                    (char *)work + turned_packed_bytes(ctx, turned, m));
 }
 
 /* --- as gathered multiplications
@@ -74,8 +74,7 @@ size_t tl_conv_data_work_bytes(tl_context *ctx, const tl_conv *conv) {
     tl_conv turned;
     int m = turned_conv(ctx, conv, &turned);
     if (m) {
-        most = turned_packed_size(ctx, &turned, m) + tl_winograd_work(ctx, &turned, m);
-        most *= sizeof(float);
+        most = turned_packed_bytes(ctx, &turned, m) + tl_winograd_work_bytes(ctx, &turned, m);
     }
     for (int py = 0; py < conv->stride_h; py++) {
         for (int px = 0; px < conv->stride_w; px++) {

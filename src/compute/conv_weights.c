@@ -57,7 +57,7 @@ size_t tl_conv_weights_work_bytes(tl_context *ctx, const tl_conv *conv) {
     weights_plan p = make_plan(ctx, conv, &joined);
     size_t direct = tl_cut_bytes(joined.bytes) + p.slot_bytes * (size_t)tl_context_threads(ctx);
     int m = tl_winograd_choose_gradient(ctx, conv);
-    size_t winograd = m ? tl_winograd_weights_work(ctx, conv, m) * sizeof(float) : 0;
+    size_t winograd = m ? tl_winograd_weights_work_bytes(ctx, conv, m) : 0;
     return winograd > direct ? winograd : direct;
 }
 

@@ -6,10 +6,10 @@
 
 #include <string.h>
 
+#include "compute/conv_parts.h"
 #include "compute/cut.h"
-#include "compute/gather.h"
 
-enum { MAX_SIDE = 6, MAX_ROWS = 64, BLOCK_TILES = 56, STREAM_FLOATS = 1 << 16 };
+enum { MAX_ROWS = 64, BLOCK_TILES = 56, STREAM_BYTES = 1 << 18 };
 
 typedef struct winograd_plan {
     const struct tl_kernels *kernels;
@@ -17,25 +17,28 @@ typedef struct winograd_plan {
     int m, points;
     int64_t tiles_y, tiles_x, tiles;
     int64_t block;          /* tiles of a thread's block */
-    int64_t v_row, v_point; /* floats from tile to tile and point to point, of inputs */
-    int64_t t_point;        /* of products; tiles are oc apart */
+    int64_t v_row, v_point; /* elements from tile to tile and point to point, of inputs */
+    int64_t t_point;        /* floats, of products; tiles are oc apart */
     int64_t panels;
-    int64_t point_size; /* of packed weights */
+    size_t point_bytes; /* of packed weights */
     int threads;
     bool streams; /* packed weights do not stay in the second-level cache */
-    size_t zero_floats, block_floats;
+    size_t zero_bytes, v_bytes, block_bytes;
     /* set by run */
-    const float *x, *packed;
+    const void *x, *zero;
+    const char *packed;
     const tl_epilogue *epilogue;
     bool add;
-    float *y, *zero, *blocks;
+    void *y;
+    char *blocks;
 } winograd_plan;
 
 /* One block in progress. */
 typedef struct winograd_block {
     const winograd_plan *plan;
     int64_t first, count; /* tiles */
-    float *v, *t;
+    void *v;
+    float *t;
 } winograd_block;
 
 /* Small images gain little from large tiles: those at the edge are mostly empty. And their weights
@@ -49,7 +52,8 @@ static bool image_reaches(const tl_conv *c, int side) {
 }
 
 static bool suits(const tl_context *ctx, const tl_conv *c) {
-    if (c->bf16 || c->band || tl_context_low_memory(ctx)) return false;
+    if (c->band || tl_context_low_memory(ctx)) return false;
+    if (!tl_conv_kernels(ctx, c)->winograd_input) return false;
     bool plain = c->kh == 3 && c->kw == 3 && c->stride_h == 1 && c->stride_w == 1 &&
                  c->dilation_h == 1 && c->dilation_w == 1 && c->groups == 1;
     return plain && c->ic >= MIN_CHANNELS && c->oc >= MIN_CHANNELS && image_reaches(c, 4);
@@ -57,17 +61,19 @@ static bool suits(const tl_context *ctx, const tl_conv *c) {
 
 int tl_winograd_choose(const tl_context *ctx, const tl_conv *c) {
     if (!suits(ctx, c)) return 0;
+    if (c->bf16) return 2;
     bool many = c->ic >= MANY_CHANNELS && c->oc >= MANY_CHANNELS;
     return image_reaches(c, many ? FAIR_IMAGE : LARGE_IMAGE) ? 4 : 2;
 }
 
 int tl_winograd_choose_gradient(const tl_context *ctx, const tl_conv *c) {
     if (!suits(ctx, c)) return 0;
-    return image_reaches(c, FAIR_IMAGE) ? 4 : 2;
+    return !c->bf16 && image_reaches(c, FAIR_IMAGE) ? 4 : 2;
 }
 
 static winograd_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {
-    winograd_plan p = {.kernels = tl_context_kernels(ctx), .conv = c, .m = m};
+    winograd_plan p = {.kernels = tl_conv_kernels(ctx, c), .conv = c, .m = m};
+    const size_t element = (size_t)p.kernels->element;
     p.points = (m + 2) * (m + 2);
     p.tiles_y = (c->oh + m - 1) / m;
     p.tiles_x = (c->ow + m - 1) / m;
@@ -75,22 +81,24 @@ static winograd_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {
     int mr = p.kernels->mr;
     p.block = BLOCK_TILES / mr * mr;
     /* Rows 4 KiB apart would share cache sets, and so would points. */
-    p.v_row = (int64_t)tl_cut_aligned((size_t)c->ic);
-    if (p.v_row % 1024 == 0) p.v_row += 16;
+    const int64_t line = 64 / p.kernels->element;
+    p.zero_bytes = tl_cut_bytes((size_t)c->ic * element);
+    p.v_row = (int64_t)(p.zero_bytes / element);
+    if (p.zero_bytes % 4096 == 0) p.v_row += line;
     p.threads = tl_context_threads(ctx);
     p.panels = (c->oc + p.kernels->nr - 1) / p.kernels->nr;
-    p.point_size = (int64_t)(tl_gather_packed_bytes(p.kernels, 1, 1, c->ic, c->oc) / sizeof(float));
-    p.streams = p.point_size * p.points > STREAM_FLOATS;
-    p.v_point = p.block * p.v_row + 16;
+    p.point_bytes = tl_gather_packed_bytes(p.kernels, 1, 1, c->ic, c->oc);
+    p.streams = p.point_bytes * (size_t)p.points > STREAM_BYTES;
+    p.v_point = p.block * p.v_row + line;
     p.t_point = (int64_t)tl_cut_aligned((size_t)(p.block * c->oc)) + 16;
-    p.zero_floats = tl_cut_aligned((size_t)c->ic);
-    p.block_floats = (size_t)(p.points * (p.v_point + p.t_point));
+    p.v_bytes = (size_t)(p.points * p.v_point) * element;
+    p.block_bytes = p.v_bytes + (size_t)(p.points * p.t_point) * sizeof(float);
     return p;
 }
 
-size_t tl_winograd_work(tl_context *ctx, const tl_conv *conv, int m) {
+size_t tl_winograd_work_bytes(tl_context *ctx, const tl_conv *conv, int m) {
     winograd_plan p = make_plan(ctx, conv, m);
-    return p.zero_floats + p.block_floats * (size_t)p.threads;
+    return p.zero_bytes + p.block_bytes * (size_t)p.threads;
 }
 
 /* --- the three steps; ranges are of tiles, of matrix panels, of tiles ------------------------- */
@@ -106,18 +114,22 @@ static void transform_inputs(void *arg, int64_t begin, int64_t end) {
     const winograd_block *b = arg;
     const winograd_plan *p = b->plan;
     const tl_conv *c = p->conv;
-    int side = p->m + 2;
+    const int side = p->m + 2, element = p->kernels->element;
     for (int64_t tile = begin; tile < end; tile++) {
         int64_t n, y, x;
         place_tile(p, b->first + tile, &n, &y, &x);
-        const float *pixels[TL_WINOGRAD_POINTS];
+        const void *pixels[TL_WINOGRAD_POINTS];
         for (int i = 0; i < side * side; i++) {
             int64_t in_y = y - c->pad_top + i / side, in_x = x - c->pad_left + i % side;
             bool inside = in_y >= 0 && in_y < c->h && in_x >= 0 && in_x < c->w;
-            pixels[i] = inside ? p->x + ((n * c->h + in_y) * c->w + in_x) * c->ic : p->zero;
+            int64_t at = ((n * c->h + in_y) * c->w + in_x) * c->ic;
+            pixels[i] = inside ? tl_element(p->x, at, element) : p->zero;
         }
-        tl_winograd_input call = {
-            .m = p->m, .x = pixels, .v = b->v + tile * p->v_row, .v_step = p->v_point, .c = c->ic};
+        tl_winograd_input call = {.m = p->m,
+                                  .x = pixels,
+                                  .v = tl_element_of(b->v, tile * p->v_row, element),
+                                  .v_step = p->v_point,
+                                  .c = c->ic};
         p->kernels->winograd_input(&call);
     }
 }
@@ -125,21 +137,24 @@ static void transform_inputs(void *arg, int64_t begin, int64_t end) {
 static void multiply_panels(void *arg, int64_t begin, int64_t end) {
     const winograd_block *b = arg;
     const winograd_plan *p = b->plan;
-    int mr = p->kernels->mr, nr = p->kernels->nr;
-    int64_t ic = p->conv->ic, oc = p->conv->oc;
+    const int mr = p->kernels->mr, nr = p->kernels->nr;
+    const int group = p->kernels->group, element = p->kernels->element;
+    int64_t ic = p->conv->ic, oc = p->conv->oc, depth = tl_panel_depth(p->kernels, ic);
+    p->kernels->gemm_begin();
     for (int64_t unit = begin; unit < end; unit++) {
         int64_t point = unit / p->panels, column = unit % p->panels * nr, left = oc - column;
         int width = tl_panel_width(p->kernels, left);
-        const float *panel = p->packed + point * p->point_size + column * ic;
+        const char *panel = p->packed + (size_t)point * p->point_bytes + column * depth * element;
         const void *a[MAX_ROWS];
         int64_t c_row[MAX_ROWS];
         tl_gemm_tile tile = {.taps = 1,
                              .k = ic,
                              .a = a,
-                             .a_step = 1,
+                             .a_step = group,
                              .b = panel,
-                             .b_step = width,
+                             .b_step = width * group,
                              .c = b->t + point * p->t_point + column,
+                             .c_float = true,
                              .c_row = c_row};
         /* Tiles of as many rows as each other: the last few rows alone would take long. */
         int64_t tiles = (b->count + mr - 1) / mr;
@@ -148,15 +163,16 @@ static void multiply_panels(void *arg, int64_t begin, int64_t end) {
             int64_t row = b->count * index / tiles;
             int rows = (int)(b->count * (index + 1) / tiles - row);
             if (ahead)
-                tile.next =
-                    tl_panel_ahead(p->kernels, panel + ic * width, nr, ic, index, tiles, NULL);
+                tile.next = tl_panel_ahead(p->kernels, panel + depth * width * element, nr,
+                                           depth / group, index, tiles, NULL);
             for (int i = 0; i < rows; i++) {
-                a[i] = b->v + point * p->v_point + (row + i) * p->v_row;
+                a[i] = tl_element(b->v, point * p->v_point + (row + i) * p->v_row, element);
                 c_row[i] = (row + i) * oc;
             }
             p->kernels->gemm_tile(&tile, rows, left < width ? (int)left : width);
         }
     }
+    p->kernels->gemm_end();
 }
 
 static void transform_outputs(void *arg, int64_t begin, int64_t end) {
@@ -186,13 +202,11 @@ static void transform_outputs(void *arg, int64_t begin, int64_t end) {
     }
 }
 
-/* --- blocks ------------------------------------------------------------------------------------
- */
+/* --- blocks ---------------------------------------------------------------------------------- */
 
 static winograd_block slot_block(const winograd_plan *p, int slot) {
-    winograd_block b = {.plan = p, .v = p->blocks + (size_t)slot * p->block_floats};
-    b.t = b.v + p->points * p->v_point;
-    return b;
+    char *memory = p->blocks + (size_t)slot * p->block_bytes;
+    return (winograd_block){.plan = p, .v = memory, .t = (float *)(void *)(memory + p->v_bytes)};
 }
 
 static void run_slots(void *arg, int64_t begin, int64_t end) {
@@ -221,18 +235,17 @@ static void run_shared(tl_context *ctx, const winograd_plan *p) {
     }
 }
 
-void tl_winograd_run(tl_context *ctx, const tl_conv *conv, int m, const float *x,
-                     const float *packed, const tl_epilogue *epilogue, bool add, float *y,
-                     float *work) {
+void tl_winograd_run(tl_context *ctx, const tl_conv *conv, int m, const void *x, const void *packed,
+                     const tl_epilogue *epilogue, bool add, void *y, void *work) {
     winograd_plan p = make_plan(ctx, conv, m);
-    memset(work, 0, p.zero_floats * sizeof(float));
+    memset(work, 0, p.zero_bytes);
     p.x = x;
     p.packed = packed;
     p.epilogue = epilogue;
     p.add = add;
     p.y = y;
     p.zero = work;
-    p.blocks = work + p.zero_floats;
+    p.blocks = (char *)work + p.zero_bytes;
     if (p.tiles >= p.block * p.threads)
         tl_parallel(ctx, p.threads, run_slots, &p);
     else

@@ -6,7 +6,8 @@
 
 #include "compute/conv.h"
 
-/* m of F(m x m, 3 x 3) for this shape, whatever the number of images; 0 for a direct way. */
+/* m of F(m x m, 3 x 3) for this shape, whatever the number of images; 0 for a direct way. The
+ * epilogue of such a convolution writes what its input is of. */
 int tl_winograd_choose(const tl_context *ctx, const tl_conv *conv);
 /* The same for gradients, whose weights are not kept: memory does not speak against large tiles. */
 int tl_winograd_choose_gradient(const tl_context *ctx, const tl_conv *conv);
@@ -19,21 +20,21 @@ typedef struct tl_winograd_source {
     const float *scale; /* [filters] multiplies each filter, or NULL */
 } tl_winograd_source;
 
-size_t tl_winograd_packed_size(tl_context *ctx, const tl_conv *conv, int m);
-void tl_winograd_pack(tl_context *ctx, const tl_winograd_source *source, int m, float *packed);
-size_t tl_winograd_work(tl_context *ctx, const tl_conv *conv, int m);
+size_t tl_winograd_packed_bytes(const struct tl_kernels *kernels, const tl_conv *conv, int m);
+void tl_winograd_pack(tl_context *ctx, const struct tl_kernels *kernels,
+                      const tl_winograd_source *source, int m, void *packed);
+size_t tl_winograd_work_bytes(tl_context *ctx, const tl_conv *conv, int m);
 /* y = (or, without an epilogue, += when add) the convolution. */
-void tl_winograd_run(tl_context *ctx, const tl_conv *conv, int m, const float *x,
-                     const float *packed, const tl_epilogue *epilogue, bool add, float *y,
-                     float *work);
+void tl_winograd_run(tl_context *ctx, const tl_conv *conv, int m, const void *x, const void *packed,
+                     const tl_epilogue *epilogue, bool add, void *y, void *work);
 
 /* Fewer pixels than these, in all images, do not pay for the transforms of weights that both
  * gradients take. */
 enum { TL_WINOGRAD_GRADIENT_PIXELS = 512 };
 
 /* The gradient of the weights (winograd_weights.c): dw[oc 3 3 ic] += it. */
-size_t tl_winograd_weights_work(tl_context *ctx, const tl_conv *conv, int m);
-void tl_winograd_backward_weights(tl_context *ctx, const tl_conv *conv, int m, const float *x,
-                                  const float *dy, float *dw, float *work);
+size_t tl_winograd_weights_work_bytes(tl_context *ctx, const tl_conv *conv, int m);
+void tl_winograd_backward_weights(tl_context *ctx, const tl_conv *conv, int m, const void *x,
+                                  const void *dy, float *dw, void *work);
 
 #endif

@@ -1,5 +1,6 @@
 /* Weights for Winograd's method: each 3 x 3 filter plane becomes (m + 2)^2 values, and point p of
  * all planes is one matrix [ic][oc], packed like any other B. */
+#include "compute/cut.h"
 #include "compute/gather.h"
 #include "compute/winograd.h"
 
@@ -11,16 +12,14 @@ enum { TAPS = 9, MAX_WIDTH = 32, CHANNELS = 16 };
 typedef struct winograd_pack {
     const tl_winograd_source *source;
     const struct tl_kernels *kernels;
-    float *packed;
+    char *packed;
     int m;
-    int64_t point_size; /* floats of one packed matrix */
+    int64_t point_size; /* elements of one packed matrix */
 } winograd_pack;
 
-size_t tl_winograd_packed_size(tl_context *ctx, const tl_conv *conv, int m) {
+size_t tl_winograd_packed_bytes(const struct tl_kernels *kernels, const tl_conv *conv, int m) {
     int points = (m + 2) * (m + 2);
-    return (size_t)points *
-           tl_gather_packed_bytes(tl_context_kernels(ctx), 1, 1, conv->ic, conv->oc) /
-           sizeof(float);
+    return (size_t)points * tl_gather_packed_bytes(kernels, 1, 1, conv->ic, conv->oc);
 }
 
 /* Weights of some channels and of a panel's filters, filters side by side. */
@@ -42,7 +41,8 @@ static void gather_weights(const tl_winograd_source *s, int64_t column, int filt
 
 /* Some channels of all filters of a panel. */
 static void pack_channels(const winograd_pack *task, int64_t panel, int64_t first) {
-    int64_t channels = task->source->channels;
+    const int group = task->kernels->group, element = task->kernels->element;
+    int64_t channels = task->source->channels, depth = tl_panel_depth(task->kernels, channels);
     int64_t column = panel * task->kernels->nr, left = task->source->filters - column;
     int width = tl_panel_width(task->kernels, left);
     int filters = left < width ? (int)left : width;
@@ -51,12 +51,14 @@ static void pack_channels(const winograd_pack *task, int64_t panel, int64_t firs
     if (filters < width) memset(&block, 0, sizeof block);
     gather_weights(task->source, column, filters, first, count, &block);
     for (int i = 0; i < count; i++) {
+        int64_t at = column * depth + (first + i) / group * group * width;
         tl_winograd_weights call = {.m = task->m,
                                     .w = block.w[0][i],
                                     .w_tap = CHANNELS * MAX_WIDTH,
-                                    .v = task->packed + column * channels + (first + i) * width,
+                                    .v = tl_element_of(task->packed, at, element),
                                     .v_step = task->point_size,
-                                    .c = width};
+                                    .c = width,
+                                    .lane = i % group};
         task->kernels->winograd_weights(&call);
     }
 }
@@ -67,12 +69,10 @@ static void pack_panels(void *arg, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) pack_channels(task, i / chunks, i % chunks * CHANNELS);
 }
 
-void tl_winograd_pack(tl_context *ctx, const tl_winograd_source *source, int m, float *packed) {
-    const struct tl_kernels *kernels = tl_context_kernels(ctx);
-    winograd_pack task = {
-        source, kernels, packed, m,
-        (int64_t)(tl_gather_packed_bytes(kernels, 1, 1, source->channels, source->filters) /
-                  sizeof(float))};
+void tl_winograd_pack(tl_context *ctx, const struct tl_kernels *kernels,
+                      const tl_winograd_source *source, int m, void *packed) {
+    size_t point_bytes = tl_gather_packed_bytes(kernels, 1, 1, source->channels, source->filters);
+    winograd_pack task = {source, kernels, packed, m, (int64_t)point_bytes / kernels->element};
     int64_t panels = (source->filters + kernels->nr - 1) / kernels->nr;
     int64_t chunks = (source->channels + CHANNELS - 1) / CHANNELS;
     tl_parallel(ctx, panels * chunks, pack_panels, &task);

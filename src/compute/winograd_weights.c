@@ -8,8 +8,8 @@
 
 #include <string.h>
 
+#include "compute/conv_parts.h"
 #include "compute/cut.h"
-#include "compute/gather.h"
 
 enum { MAX_ROWS = 64, BLOCK = 128 /* tiles summed before the sums are written */ };
 
@@ -19,20 +19,21 @@ typedef struct weights_plan {
     int m, points;
     int64_t tiles_y, tiles_x, tiles, block;
     int64_t rows, panels;              /* tiles of mr filters, panels of nr channels */
-    int64_t u_row, v_panel;            /* floats of one of these in a block */
+    int64_t u_row, v_panel;            /* elements of one of these in a block */
     int64_t u_point, v_point, s_point; /* from point to point */
-    size_t zero_floats;
+    size_t zero_bytes;
     /* set by run */
-    const float *x, *dy, *zero;
+    const void *x, *dy, *zero;
     float *dw;
-    float *u, *v; /* transformed dy [point][row tile][tile][mr], x [point][panel][tile][nr] */
-    float *sums;  /* [point][oc][ic] */
+    void *u;              /* transformed dy [point][row tile][tile][mr], in groups of tiles */
+    void *v;              /* transformed x [point][panel][tile][nr], too */
+    float *sums;          /* [point][oc][ic] */
     int64_t first, count; /* the block's tiles */
 } weights_plan;
 
 static weights_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {
-    weights_plan p = {.kernels = tl_context_kernels(ctx), .conv = c, .m = m};
-    int mr = p.kernels->mr, nr = p.kernels->nr;
+    weights_plan p = {.kernels = tl_conv_kernels(ctx, c), .conv = c, .m = m};
+    const int mr = p.kernels->mr, nr = p.kernels->nr, element = p.kernels->element;
     p.points = (m + 2) * (m + 2);
     p.tiles_y = (c->oh + m - 1) / m;
     p.tiles_x = (c->ow + m - 1) / m;
@@ -44,87 +45,112 @@ static weights_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {
     p.u_row = BLOCK * mr;
     p.v_panel = BLOCK * nr;
     /* Points 4 KiB apart would share cache sets. */
-    p.u_point = (int64_t)tl_cut_aligned((size_t)(p.rows * p.u_row)) + 16;
-    p.v_point = p.panels * p.v_panel + 16;
+    p.u_point = p.rows * p.u_row + 64 / element;
+    p.v_point = p.panels * p.v_panel + 64 / element;
     p.s_point = (int64_t)tl_cut_aligned((size_t)(c->oc * c->ic)) + 16;
-    p.zero_floats = tl_cut_aligned((size_t)(c->ic > c->oc ? c->ic : c->oc));
+    p.zero_bytes = tl_cut_bytes((size_t)((c->ic > c->oc ? c->ic : c->oc) * element));
     return p;
 }
 
-size_t tl_winograd_weights_work(tl_context *ctx, const tl_conv *conv, int m) {
+static size_t factor_bytes(const weights_plan *p, int64_t point) {
+    return (size_t)(p->points * point * p->kernels->element);
+}
+
+size_t tl_winograd_weights_work_bytes(tl_context *ctx, const tl_conv *conv, int m) {
     weights_plan p = make_plan(ctx, conv, m);
-    return p.zero_floats + (size_t)(p.points * (p.u_point + p.v_point + p.s_point));
+    return p.zero_bytes + factor_bytes(&p, p.u_point) + factor_bytes(&p, p.v_point) +
+           (size_t)(p.points * p.s_point) * sizeof(float);
 }
 
 /* One tile's pixels, from (y, x) of an image [h][w][channels] on; zeros outside. */
-static void find_pixels(const weights_plan *p, const float *image, int64_t h, int64_t w,
-                        int64_t channels, int64_t y, int64_t x, int side, const float **pixels) {
+static void find_pixels(const weights_plan *p, const void *image, int64_t h, int64_t w,
+                        int64_t channels, int64_t y, int64_t x, int side, const void **pixels) {
     for (int i = 0; i < side * side; i++) {
         int64_t at_y = y + i / side, at_x = x + i % side;
         bool inside = at_y >= 0 && at_y < h && at_x >= 0 && at_x < w;
-        pixels[i] = inside ? image + (at_y * w + at_x) * channels : p->zero;
+        int64_t at = (at_y * w + at_x) * channels;
+        pixels[i] = inside ? tl_element(image, at, p->kernels->element) : p->zero;
     }
 }
 
-/* Transforms the pixels `width` channels at a time; these are `step` floats apart in `to`. */
+/* Transforms the pixels `width` channels at a time, as value number `tile` of the sum; these are
+ * `step` elements apart in `to`. */
 static void transform(const weights_plan *p, void (*kernel)(const tl_winograd_input *),
-                      const float **pixels, int side, int64_t channels, int width, float *to,
-                      int64_t step, int64_t point) {
+                      const void **pixels, int side, int64_t channels, int width, void *to,
+                      int64_t tile, int64_t step, int64_t point) {
+    const int element = p->kernels->element, group = p->kernels->group;
+    int64_t at = tile / group * group * width;
     for (int64_t channel = 0; channel < channels; channel += width) {
         int64_t left = channels - channel;
-        tl_winograd_input call = {
-            .m = p->m, .x = pixels, .v = to, .v_step = point, .c = left < width ? left : width};
+        tl_winograd_input call = {.m = p->m,
+                                  .x = pixels,
+                                  .v = tl_element_of(to, at, element),
+                                  .v_step = point,
+                                  .c = left < width ? left : width,
+                                  .grouped = true,
+                                  .lane = (int)(tile % group)};
         kernel(&call);
-        for (int i = 0; i < side * side; i++) pixels[i] += width;
-        to += step;
+        for (int i = 0; i < side * side; i++) pixels[i] = tl_element(pixels[i], width, element);
+        at += step;
     }
 }
 
-static void transform_tiles(void *arg, int64_t begin, int64_t end) {
-    const weights_plan *p = arg;
+static void transform_tile(const weights_plan *p, int64_t i) {
     const tl_conv *c = p->conv;
-    int mr = p->kernels->mr, nr = p->kernels->nr;
-    for (int64_t i = begin; i < end; i++) {
-        int64_t tile = p->first + i;
-        int64_t x = tile % p->tiles_x * p->m, y = tile / p->tiles_x % p->tiles_y * p->m;
-        int64_t n = tile / p->tiles_x / p->tiles_y;
-        const float *pixels[TL_WINOGRAD_POINTS];
-        find_pixels(p, p->dy + n * c->oh * c->ow * c->oc, c->oh, c->ow, c->oc, y, x, p->m, pixels);
-        transform(p, p->kernels->winograd_gradient, pixels, p->m, c->oc, mr, p->u + i * mr,
-                  p->u_row, p->u_point);
-        find_pixels(p, p->x + n * c->h * c->w * c->ic, c->h, c->w, c->ic, y - c->pad_top,
-                    x - c->pad_left, p->m + 2, pixels);
-        transform(p, p->kernels->winograd_input, pixels, p->m + 2, c->ic, nr, p->v + i * nr,
-                  p->v_panel, p->v_point);
-    }
+    const int mr = p->kernels->mr, nr = p->kernels->nr, element = p->kernels->element;
+    int64_t tile = p->first + i;
+    int64_t x = tile % p->tiles_x * p->m, y = tile / p->tiles_x % p->tiles_y * p->m;
+    int64_t n = tile / p->tiles_x / p->tiles_y;
+    const void *pixels[TL_WINOGRAD_POINTS];
+    find_pixels(p, tl_element(p->dy, n * c->oh * c->ow * c->oc, element), c->oh, c->ow, c->oc, y, x,
+                p->m, pixels);
+    transform(p, p->kernels->winograd_gradient, pixels, p->m, c->oc, mr, p->u, i, p->u_row,
+              p->u_point);
+    find_pixels(p, tl_element(p->x, n * c->h * c->w * c->ic, element), c->h, c->w, c->ic,
+                y - c->pad_top, x - c->pad_left, p->m + 2, pixels);
+    transform(p, p->kernels->winograd_input, pixels, p->m + 2, c->ic, nr, p->v, i, p->v_panel,
+              p->v_point);
+}
+
+/* Tiles of a group are written by one thread, in order. */
+static void transform_groups(void *arg, int64_t begin, int64_t end) {
+    const weights_plan *p = arg;
+    const int group = p->kernels->group;
+    for (int64_t i = begin * group; i < end * group && i < p->count; i++) transform_tile(p, i);
 }
 
 static void multiply_panels(void *arg, int64_t begin, int64_t end) {
     const weights_plan *p = arg;
-    int mr = p->kernels->mr, nr = p->kernels->nr;
+    const int mr = p->kernels->mr, nr = p->kernels->nr;
+    const int group = p->kernels->group, element = p->kernels->element;
     int64_t ic = p->conv->ic, oc = p->conv->oc;
     int64_t c_row[MAX_ROWS];
     for (int i = 0; i < mr; i++) c_row[i] = i * ic;
+    p->kernels->gemm_begin();
     for (int64_t unit = begin; unit < end; unit++) {
         int64_t point = unit / p->panels, panel = unit % p->panels;
         int64_t left = ic - panel * nr;
         for (int64_t row = 0; row < p->rows; row++) {
             const void *a[MAX_ROWS];
-            for (int i = 0; i < mr; i++) a[i] = p->u + point * p->u_point + row * p->u_row + i;
-            tl_gemm_tile tile = {.taps = 1,
-                                 .k = p->count,
-                                 .a = a,
-                                 .a_step = mr,
-                                 .b = p->v + point * p->v_point + panel * p->v_panel,
-                                 .b_step = nr,
-                                 .c = p->sums + point * p->s_point + row * mr * ic + panel * nr,
-                                 .c_row = c_row,
-                                 .accumulate = p->first > 0};
+            int64_t at = point * p->u_point + row * p->u_row;
+            for (int i = 0; i < mr; i++) a[i] = tl_element(p->u, at + i * group, element);
+            tl_gemm_tile tile = {
+                .taps = 1,
+                .k = p->count,
+                .a = a,
+                .a_step = mr * group,
+                .b = tl_element(p->v, point * p->v_point + panel * p->v_panel, element),
+                .b_step = nr * group,
+                .c = p->sums + point * p->s_point + row * mr * ic + panel * nr,
+                .c_float = true,
+                .c_row = c_row,
+                .accumulate = p->first > 0};
             int64_t rows = oc - row * mr;
             p->kernels->gemm_tile(&tile, (int)(rows < mr ? rows : mr),
                                   (int)(left < nr ? left : nr));
         }
     }
+    p->kernels->gemm_end();
 }
 
 static void transform_filters(void *arg, int64_t begin, int64_t end) {
@@ -141,20 +167,21 @@ static void transform_filters(void *arg, int64_t begin, int64_t end) {
     }
 }
 
-void tl_winograd_backward_weights(tl_context *ctx, const tl_conv *conv, int m, const float *x,
-                                  const float *dy, float *dw, float *work) {
+void tl_winograd_backward_weights(tl_context *ctx, const tl_conv *conv, int m, const void *x,
+                                  const void *dy, float *dw, void *work) {
     weights_plan p = make_plan(ctx, conv, m);
-    memset(work, 0, p.zero_floats * sizeof(float));
+    const int group = p.kernels->group;
+    memset(work, 0, p.zero_bytes);
     p.x = x;
     p.dy = dy;
     p.dw = dw;
     p.zero = work;
-    p.u = work + p.zero_floats;
-    p.v = p.u + p.points * p.u_point;
-    p.sums = p.v + p.points * p.v_point;
+    p.u = (char *)work + p.zero_bytes;
+    p.v = (char *)p.u + factor_bytes(&p, p.u_point);
+    p.sums = (float *)(void *)((char *)p.v + factor_bytes(&p, p.v_point));
     for (p.first = 0; p.first < p.tiles; p.first += p.block) {
         p.count = p.tiles - p.first < p.block ? p.tiles - p.first : p.block;
-        tl_parallel(ctx, p.count, transform_tiles, &p);
+        tl_parallel(ctx, (p.count + group - 1) / group, transform_groups, &p);
         tl_parallel(ctx, p.points * p.panels, multiply_panels, &p);
     }
     tl_parallel(ctx, conv->oc, transform_filters, &p);

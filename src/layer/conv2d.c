@@ -170,7 +170,7 @@ static bool rows(const tl_op_call *whole, tl_rows out, tl_rows *in) {
 
 static bool writes_f32(const tl_op_call *call) {
     tl_conv conv = conv_of(call);
-    return tl_conv_writes_f32(&conv);
+    return tl_conv_writes_f32(call->ctx, &conv);
 }
 
 static void memory(const tl_op_call *call, tl_op_memory *out) {
