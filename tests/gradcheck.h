@@ -154,7 +154,7 @@ static inline void run_free(op_run *run) {
 
 static inline void run_forward(op_run *run, const float *scale, const tl_epilogue *epilogue,
                                bool backward_follows) {
-    if (run->op->pack) run->op->pack(&run->call, scale, run->packed);
+    tl_op_pack(run->op, &run->call, scale, run->packed);
     memset(run->work_forward, 0xff, run->memory.work_forward);
     tl_op_call call = run->call;
     call.packed = run->op->pack ? run->packed : NULL;

@@ -179,6 +179,23 @@ typedef struct passes {
     guarded y, dx, dw, db;
 } passes;
 
+static void assert_same(const guarded *a, const guarded *b) {
+    assert_memory_equal(a->data, b->data, a->count * sizeof(float));
+}
+
+/* A few output channels at a time, last ones first, give the same bytes. */
+static void assert_packs_in_parts(tl_context *ctx, const tl_conv *c, const conv_data *d,
+                                  const guarded *packed) {
+    int64_t unit = tl_conv_pack_unit(ctx, c), filter = (int64_t)d->ws / c->oc;
+    guarded parts = guarded_make(packed->count);
+    for (int64_t begin = (c->oc - 1) / unit * unit; begin >= 0; begin -= unit) {
+        int64_t end = begin + unit < c->oc ? begin + unit : c->oc;
+        tl_conv_pack_part(ctx, c, begin, end, d->w.data + begin * filter, NULL, parts.data);
+    }
+    assert_same(&parts, packed);
+    guarded_free(&parts);
+}
+
 /* What the buffers hold before, by the seed. */
 static passes random_passes(const conv_data *d, uint64_t seed) {
     return (passes){guarded_random(d->ys, &seed), guarded_random(d->xs, &seed),
@@ -198,6 +215,7 @@ static passes run_passes(tl_context *ctx, const conv_case *t, const conv_data *d
         work[i] = guarded_make((tl_conv_work_bytes(ctx, c, (tl_conv_pass)i) + 63) / 64 * 16);
     passes p = random_passes(d, seed);
     tl_conv_pack(ctx, c, d->w.data, NULL, packed.data);
+    assert_packs_in_parts(ctx, c, d, &packed);
     bool out_f32 = writes_f32(ctx, t), y_bf16 = c->bf16 && !out_f32;
     guarded y = to_elements(&p.y, y_bf16), dx = to_elements(&p.dx, c->bf16);
     const guarded *residual = y_bf16 ? &d->r_elements : &d->r;
@@ -280,10 +298,6 @@ static void compare_passes(const tl_context *ctx, const conv_case *t, const conv
         worst_compare(&w[2], (double)p->db.data[o], sum.value, exact_bound(&sum));
     }
     free_passes(&before);
-}
-
-static void assert_same(const guarded *a, const guarded *b) {
-    assert_memory_equal(a->data, b->data, a->count * sizeof(float));
 }
 
 typedef struct conv_contexts {

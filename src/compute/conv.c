@@ -60,15 +60,33 @@ size_t tl_conv_packed_bytes(tl_context *ctx, const tl_conv *conv) {
                                   g.columns);
 }
 
+int64_t tl_conv_pack_unit(tl_context *ctx, const tl_conv *conv) {
+    if (tl_conv_is_depthwise(conv)) return conv->oc;
+    return conv->groups > 1 ? conv->oc / conv->groups : tl_conv_kernels(ctx, conv)->nr;
+}
+
 void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, const float *scale,
                   void *packed) {
+    tl_conv_pack_part(ctx, conv, 0, conv->oc, weights, scale, packed);
+}
+
+void tl_conv_pack_part(tl_context *ctx, const tl_conv *conv, int64_t begin, int64_t end,
+                       const float *weights, const float *scale, void *packed) {
     if (tl_conv_is_depthwise(conv)) {
         tl_depthwise_pack(conv, weights, scale, packed);
         return;
     }
     int m = tl_winograd_choose(ctx, conv);
     if (m) {
-        tl_winograd_source source = {weights, conv->oc, conv->ic, 9 * conv->ic, 1, conv->ic, scale};
+        tl_winograd_source source = {.weights = weights,
+                                     .filters = conv->oc,
+                                     .channels = conv->ic,
+                                     .begin = begin,
+                                     .end = end,
+                                     .filter_step = 9 * conv->ic,
+                                     .channel_step = 1,
+                                     .tap_step = conv->ic,
+                                     .scale = scale};
         tl_winograd_pack(ctx, tl_conv_kernels(ctx, conv), &source, m, packed);
         return;
     }
@@ -82,6 +100,8 @@ void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, co
                                .tap_column = g.k,
                                .k_step = 1,
                                .scale = scale,
+                               .begin = begin,
+                               .end = end,
                                .groups = g.groups,
                                .tap_rows = g.taps.y.count,
                                .tap_columns = g.taps.x.count,

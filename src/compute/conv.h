@@ -50,6 +50,11 @@ size_t tl_conv_packed_bytes(tl_context *ctx, const tl_conv *conv);
  * not NULL (a folded batch norm). */
 void tl_conv_pack(tl_context *ctx, const tl_conv *conv, const float *weights, const float *scale,
                   void *packed);
+/* Output channels begin .. end - 1 of it alone; `weights` are those of these channels, `scale` and
+ * `packed` are of all. Both ends are multiples of tl_conv_pack_unit(), or all channels. */
+void tl_conv_pack_part(tl_context *ctx, const tl_conv *conv, int64_t begin, int64_t end,
+                       const float *weights, const float *scale, void *packed);
+int64_t tl_conv_pack_unit(tl_context *ctx, const tl_conv *conv);
 
 typedef enum tl_conv_pass {
     TL_CONV_FORWARD,

@@ -60,7 +60,13 @@ static size_t turned_packed_bytes(const tl_context *ctx, const tl_conv *turned, 
 static void run_turned(tl_context *ctx, const tl_conv *turned, int m, const void *dy,
                        const float *weights, bool add, void *dx, void *work) {
     int64_t tap = turned->oc;
-    tl_winograd_source source = {weights + 8 * tap, turned->oc, turned->ic, 1, 9 * tap, -tap, NULL};
+    tl_winograd_source source = {.weights = weights + 8 * tap,
+                                 .filters = turned->oc,
+                                 .channels = turned->ic,
+                                 .end = turned->oc,
+                                 .filter_step = 1,
+                                 .channel_step = 9 * tap,
+                                 .tap_step = -tap};
     tl_winograd_pack(ctx, tl_conv_kernels(ctx, turned), &source, m, work);
     tl_winograd_run(ctx, turned, m, dy, work, NULL, add, dx,
                     (char *)work + turned_packed_bytes(ctx, turned, m));
@@ -96,6 +102,7 @@ static void pack_class(tl_context *ctx, const tl_conv *c, const tl_gather *g, co
                                .tap_row = g->taps.y.kernel_step * row,
                                .tap_column = g->taps.x.kernel_step * pixel,
                                .k_step = filter,
+                               .end = g->groups * g->columns,
                                .groups = g->groups,
                                .tap_rows = g->taps.y.count,
                                .tap_columns = g->taps.x.count,

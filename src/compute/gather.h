@@ -57,11 +57,14 @@ static inline const void *tl_panel_ahead(const struct tl_kernels *kernels, const
 }
 
 /* Where B comes from: element (group, column, tap row i, tap column j, k) lies at
- *     b + group * group_step + column * column_step + i * tap_row + j * tap_column + k * k_step */
+ *     b + group * group_step + column * column_step + i * tap_row + j * tap_column + k * k_step
+ * but that the first that is to be packed is the first at b. Columns are counted through all
+ * groups; begin is a multiple of nr in its group. */
 typedef struct tl_gather_source {
     const float *b;
     int64_t group_step, column_step, tap_row, tap_column, k_step;
     const float *scale; /* [groups * columns] multiplies each column, or NULL */
+    int64_t begin, end; /* the columns to be packed */
     int groups, tap_rows, tap_columns;
     int64_t k, columns;
 } tl_gather_source;

@@ -12,11 +12,12 @@ int tl_winograd_choose(const tl_context *ctx, const tl_conv *conv);
 /* The same for gradients, whose weights are not kept: memory does not speak against large tiles. */
 int tl_winograd_choose_gradient(const tl_context *ctx, const tl_conv *conv);
 
-/* Filters of 3 x 3 planes: tap t of a filter's channel lies at
- *     weights + filter * filter_step + channel * channel_step + t * tap_step */
+/* Filters of 3 x 3 planes, of which begin .. end - 1 are to be packed, begin being a multiple of
+ * nr: tap t of a filter's channel lies at
+ *     weights + (filter - begin) * filter_step + channel * channel_step + t * tap_step */
 typedef struct tl_winograd_source {
     const float *weights;
-    int64_t filters, channels, filter_step, channel_step, tap_step;
+    int64_t filters, channels, begin, end, filter_step, channel_step, tap_step;
     const float *scale; /* [filters] multiplies each filter, or NULL */
 } tl_winograd_source;
 

@@ -30,7 +30,8 @@ typedef struct weights_block {
 static void gather_weights(const tl_winograd_source *s, int64_t column, int filters, int64_t first,
                            int count, weights_block *block) {
     for (int o = 0; o < filters; o++) {
-        const float *from = s->weights + (column + o) * s->filter_step + first * s->channel_step;
+        int64_t filter = column + o - s->begin;
+        const float *from = s->weights + filter * s->filter_step + first * s->channel_step;
         float factor = s->scale ? s->scale[column + o] : 1.0f;
         for (int t = 0; t < TAPS; t++) {
             const float *tap = from + t * s->tap_step;
@@ -66,14 +67,16 @@ static void pack_channels(const winograd_pack *task, int64_t panel, int64_t firs
 static void pack_panels(void *arg, int64_t begin, int64_t end) {
     const winograd_pack *task = arg;
     int64_t chunks = (task->source->channels + CHANNELS - 1) / CHANNELS;
-    for (int64_t i = begin; i < end; i++) pack_channels(task, i / chunks, i % chunks * CHANNELS);
+    int64_t panel = task->source->begin / task->kernels->nr;
+    for (int64_t i = begin; i < end; i++)
+        pack_channels(task, panel + i / chunks, i % chunks * CHANNELS);
 }
 
 void tl_winograd_pack(tl_context *ctx, const struct tl_kernels *kernels,
                       const tl_winograd_source *source, int m, void *packed) {
     size_t point_bytes = tl_gather_packed_bytes(kernels, 1, 1, source->channels, source->filters);
     winograd_pack task = {source, kernels, packed, m, (int64_t)point_bytes / kernels->element};
-    int64_t panels = (source->filters + kernels->nr - 1) / kernels->nr;
+    int64_t panels = (source->end - source->begin + kernels->nr - 1) / kernels->nr;
     int64_t chunks = (source->channels + CHANNELS - 1) / CHANNELS;
     tl_parallel(ctx, panels * chunks, pack_panels, &task);
 }

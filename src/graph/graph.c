@@ -248,7 +248,8 @@ void tl_graph_set_store(tl_graph *graph, const tl_param_store *store) {
 tl_status tl_graph_load_param(tl_graph *graph, int index, float *out) {
     const tl_param *param = &graph->param[index];
     if (!param->value) {
-        return graph->store.read(graph->store.user, param->stored, &param->shape, out);
+        return graph->store.read(graph->store.user, param->stored, &param->shape, 0,
+                                 param->shape.dim[0], out);
     }
     memcpy(out, tl_tensor_const_f32(param->value), tl_tensor_bytes(param->value));
     return TL_OK;

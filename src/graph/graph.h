@@ -31,9 +31,12 @@ typedef struct tl_param {
  * Most networks only ever need their weights packed, so that a second copy of them would be held
  * for nothing. */
 typedef struct tl_param_store {
-    /* Fills `out` with the values of a parameter of that shape; the same ones every time, or a
-     * failure. Only one thread at a time reads. */
-    tl_status (*read)(void *user, int stored, const tl_shape *shape, float *out);
+    /* Fills `out` with slices begin .. end - 1, along the first dimension, of a parameter of that
+     * shape; the same values every time, or a failure. Several threads may read at once. */
+    tl_status (*read)(void *user, int stored, const tl_shape *shape, int64_t begin, int64_t end,
+                      float *out);
+    /* Whether slices can be read by themselves; otherwise all of them are, in one call. */
+    bool (*divisible)(void *user, int stored);
     void (*close)(void *user);
     void *user;
 } tl_param_store;

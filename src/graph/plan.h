@@ -49,6 +49,7 @@ typedef struct tl_pack {
     struct tl_pack_block *block; /* whose memory it is in */
     int users;                   /* plans */
     bool listed;                 /* in graph->packs: new plans may use it */
+    bool empty;                  /* still to be filled */
     int node, affine;            /* as in tl_step */
     tl_dtype dtype;
     tl_shape in; /* of the node's input, for a batch of 1 */
@@ -239,6 +240,22 @@ tl_status tl_plan_run_fronts(tl_plan *rest, const float *input, int64_t batch, u
 tl_status tl_plan_assign_buffers(tl_plan *plan);
 /* place.c: gives every buffer its offset; *total is the size of the arena. */
 tl_status tl_plan_place_buffers(tl_plan *plan, size_t *total);
+/* pack_fill.c: fills the packs of those steps that are `wanted`, with the graph's lock held; how
+ * much scratch that takes. Errors: the store's, NO_MEMORY. */
+typedef bool (*tl_step_test)(const tl_plan *plan, const tl_step *step);
+tl_status tl_pack_fill(tl_plan *plan, tl_step_test wanted);
+size_t tl_pack_scratch(const tl_plan *plan, tl_step_test wanted);
+/* Bytes with those that fill the last cache line up; of a float for each channel of a step's
+ * output.
+ */
+static inline size_t tl_pack_lines(size_t bytes) {
+    enum { LINE = 64 };
+    return (bytes + LINE - 1) / LINE * LINE;
+}
+static inline size_t tl_step_channel_bytes(const tl_plan *plan, const tl_step *step) {
+    const tl_shape *shape = &plan->value[step->node].shape;
+    return (size_t)shape->dim[shape->rank - 1] * sizeof(float);
+}
 /* pack.c: what packing will take, into plan->memory; bringing packs and parameters there; giving
  * the packs back. */
 void tl_plan_measure_packs(tl_plan *plan);

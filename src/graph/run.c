@@ -80,9 +80,9 @@ static tl_op_call begin_call(tl_plan *plan, int s, tl_pass pass) {
 /* Trained weights are other ones in every step. */
 static void pack_trained(tl_plan *plan, const tl_step *step) {
     const tl_op *op = plan->graph->node[step->node].op;
-    if (!step->packs || !op->pack) return;
+    if (!step->packs) return;
     tl_op_call call = tl_step_call(plan, step, plan->options.input.dim[0]);
-    op->pack(&call, NULL, tl_plan_buffer_data(plan, step->packed));
+    tl_op_pack(op, &call, NULL, tl_plan_buffer_data(plan, step->packed));
 }
 
 static void forward_step(tl_plan *plan, int s) {

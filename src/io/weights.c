@@ -1,7 +1,6 @@
 #include "io/weights.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -201,18 +200,20 @@ typedef struct convert_visit {
 /* What is only checked passes through this much of the first-level cache. */
 enum { CHECKED = 2048 };
 
-static tl_status check_values(const char *name, int64_t first, const float *values, int64_t count) {
-    bool finite = true;
-    for (int64_t i = 0; i < count; i++) finite &= isfinite(values[i]) != 0;
-    if (finite) return TL_OK;
-    int64_t i = 0;
-    while (isfinite(values[i])) i++;
+static tl_status check_values(const char *name, int64_t first, const void *values, int64_t count) {
+    int64_t at = tl_find_unfinite(values, count);
+    if (at < 0) return TL_OK;
+    float value;
+    memcpy(&value, (const char *)values + (size_t)at * sizeof value, sizeof value);
     char quoted[TL_QUOTE_TEXT];
     return tl_fail(TL_CORRUPT, "%s: element %" PRId64 " is %g, expected a finite number",
-                   tl_quote(name, strlen(name), quoted), first + i, (double)values[i]);
+                   tl_quote(name, strlen(name), quoted), first + at, (double)value);
 }
 
 static void check_piece(convert_visit *visit, const unsigned char *data, int64_t count) {
+    if (visit->item->dtype == TL_F32 && visit->status == TL_OK)
+        visit->status = check_values(visit->item->name, visit->first, data, count);
+    if (visit->item->dtype == TL_F32) return;
     float values[CHECKED];
     size_t size = tl_dtype_size(visit->item->dtype);
     for (int64_t i = 0; i < count && visit->status == TL_OK; i += CHECKED) {

@@ -178,9 +178,15 @@ static void memory(const tl_op_call *call, tl_op_memory *out) {
     tl_conv_call_memory(call, &conv, out);
 }
 
-static void pack(const tl_op_call *call, const float *scale, float *packed) {
+static void pack(const tl_op_call *call, int64_t begin, int64_t end, const float *scale,
+                 float *packed) {
     tl_conv conv = conv_of(call);
-    tl_conv_call_pack(call, &conv, scale, packed);
+    tl_conv_pack_part(call->ctx, &conv, begin, end, call->param[0], scale, packed);
+}
+
+static int64_t pack_unit(const tl_op_call *call) {
+    tl_conv conv = conv_of(call);
+    return tl_conv_pack_unit(call->ctx, &conv);
 }
 
 static void forward(const tl_op_call *call) {
@@ -202,6 +208,7 @@ const tl_op tl_op_conv2d = {.name = "conv2d",
                             .infer = infer,
                             .memory = memory,
                             .pack = pack,
+                            .pack_unit = pack_unit,
                             .forward = forward,
                             .rows = rows,
                             .writes_f32 = writes_f32,

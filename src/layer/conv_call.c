@@ -9,11 +9,6 @@ void tl_conv_call_memory(const tl_op_call *call, const tl_conv *conv, tl_op_memo
                           .packed = tl_conv_packed_bytes(ctx, conv)};
 }
 
-void tl_conv_call_pack(const tl_op_call *call, const tl_conv *conv, const float *scale,
-                       float *packed) {
-    tl_conv_pack(call->ctx, conv, call->param[0], scale, packed);
-}
-
 void tl_conv_call_forward(const tl_op_call *call, const tl_conv *conv) {
     tl_epilogue own = {.bias = call->param_count > 1 ? call->param[1] : NULL};
     tl_epilogue epilogue = call->epilogue ? *call->epilogue : own;

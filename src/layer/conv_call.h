@@ -6,8 +6,6 @@
 #include "layer/op.h"
 
 void tl_conv_call_memory(const tl_op_call *call, const tl_conv *conv, tl_op_memory *out);
-void tl_conv_call_pack(const tl_op_call *call, const tl_conv *conv, const float *scale,
-                       float *packed);
 void tl_conv_call_forward(const tl_op_call *call, const tl_conv *conv);
 void tl_conv_call_backward(const tl_op_call *call, const tl_conv *conv);
 

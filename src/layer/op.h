@@ -153,8 +153,12 @@ typedef struct tl_op {
     tl_status (*infer)(const void *attr, int input_count, const tl_shape *in, tl_op_shapes *out);
     /* Memory needs for these shapes; NULL = none. `call` has shapes and attr only. */
     void (*memory)(const tl_op_call *call, tl_op_memory *out);
-    /* Writes call->packed's memory from call->param; scale is NULL or [oc]. NULL = none. */
-    void (*pack)(const tl_op_call *call, const float *scale, float *packed);
+    /* Writes outputs begin .. end - 1 (slices of the first parameter, channels of the output) of
+     * call->packed's memory; call->param[0] is that parameter from output `begin` on, scale is NULL
+     * or [oc]. Both ends are multiples of pack_unit's, or all outputs. NULL = none. */
+    void (*pack)(const tl_op_call *call, int64_t begin, int64_t end, const float *scale,
+                 float *packed);
+    int64_t (*pack_unit)(const tl_op_call *call);
     void (*forward)(const tl_op_call *call);
     void (*backward)(const tl_op_call *call); /* NULL: no gradient (the input node) */
     /* Answers which rows of its inputs rows `out` of its output are made of in forward without
@@ -177,6 +181,9 @@ typedef struct tl_op {
  * Errors: INVALID_ARGUMENT (number of inputs), SHAPE, LIMIT; texts begin with the operator. */
 tl_status tl_op_infer(const tl_op *op, const void *attr, int input_count, const tl_shape *in,
                       tl_op_shapes *out);
+
+/* op->pack of all outputs, if it has one. */
+void tl_op_pack(const tl_op *op, const tl_op_call *call, const float *scale, float *packed);
 
 /* op->rows of operators that work element by element, or channel by channel. */
 bool tl_op_same_rows(const tl_op_call *whole, tl_rows out, tl_rows *in);

@@ -68,3 +68,7 @@ tl_status tl_op_infer(const tl_op *op, const void *attr, int input_count, const 
         TL_TRY(check_shape(op, out->param[i].name, &out->param[i].shape));
     return TL_OK;
 }
+
+void tl_op_pack(const tl_op *op, const tl_op_call *call, const float *scale, float *packed) {
+    if (op->pack) op->pack(call, 0, call->out.shape.dim[call->out.shape.rank - 1], scale, packed);
+}

@@ -87,24 +87,35 @@ tl_layout_map tl_layout_map_of(tl_layout layout, const tl_graph *graph, const tl
     return map;
 }
 
-/* Outputs begin .. end - 1 of one row of taps and inputs: side by side in Keras's files, so that a
- * cache line that was fetched for one serves all. */
-static void convert_outputs(const strides *stride, const tl_shape *s, const float *from,
-                            int64_t begin, int64_t end, float *to) {
-    int64_t row = s->dim[1] * s->dim[2] * s->dim[3], at = 0;
-    for (int64_t y = 0; y < s->dim[1]; y++)
-        for (int64_t x = 0; x < s->dim[2]; x++)
-            for (int64_t i = 0; i < s->dim[3]; i++, at++) {
-                const float *element =
-                    from + y * stride->row + x * stride->column + i * stride->input;
-                for (int64_t o = begin; o < end; o++)
-                    to[o * row + at] = element[o * stride->output];
-            }
+/* One tap of outputs begin .. end - 1. Where an output is by itself in the file, its inputs are
+ * taken in a row; in Keras's files it is the outputs that are side by side. */
+static void convert_tap(const tl_layout_map *map, const float *from, int64_t begin, int64_t end,
+                        int64_t row, float *to) {
+    int64_t inputs = map->shape.dim[3];
+    const strides *stride = &map->stride;
+    if (map->by_output) {
+        for (int64_t o = begin; o < end; o++)
+            tl_copy_strided(from + o * stride->output, stride->input, to + o * row, 1, inputs);
+        return;
+    }
+    for (int64_t i = 0; i < inputs; i++)
+        tl_copy_strided(from + begin * stride->output + i * stride->input, stride->output,
+                        to + begin * row + i, row, end - begin);
 }
+
+/* A few outputs together, which share cache lines in Keras's files. */
+enum { OUTPUTS = 16 };
 
 void tl_layout_convert(const tl_layout_map *map, const float *from, int64_t begin, int64_t end,
                        float *to) {
-    int64_t block = map->by_output ? 1 : 16;
-    for (int64_t o = begin; o < end; o += block)
-        convert_outputs(&map->stride, &map->shape, from, o, o + block < end ? o + block : end, to);
+    int64_t taps_wide = map->shape.dim[2], taps = map->shape.dim[1] * taps_wide;
+    int64_t inputs = map->shape.dim[3], block = map->by_output ? 1 : OUTPUTS;
+    for (int64_t o = begin; o < end; o += block) {
+        int64_t last = o + block < end ? o + block : end;
+        for (int64_t t = 0; t < taps; t++) {
+            const float *tap =
+                from + t / taps_wide * map->stride.row + t % taps_wide * map->stride.column;
+            convert_tap(map, tap, o, last, taps * inputs, to + t * inputs);
+        }
+    }
 }

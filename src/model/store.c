@@ -24,7 +24,7 @@ typedef struct read_job {
     const file_store *store;
     const stored_param *item;
     float *out;
-    int64_t count; /* elements */
+    int64_t first, count; /* elements */
     tl_failure failure;
 } read_job;
 
@@ -33,32 +33,32 @@ enum { PIECE = 1 << 16 }; /* elements read at a time */
 static void read_task(void *arg, int64_t begin, int64_t end) {
     read_job *job = arg;
     int64_t first = begin * PIECE, last = end * PIECE < job->count ? end * PIECE : job->count;
-    tl_status status = tl_weights_read_part(job->store->weights, job->item->index, first,
-                                            last - first, job->out + first);
+    tl_status status = tl_weights_read_part(job->store->weights, job->item->index,
+                                            job->first + first, last - first, job->out + first);
     tl_failure_note(&job->failure, begin, status);
 }
 
 /* As the file has it. */
-static tl_status read_raw(const file_store *store, const stored_param *item, int64_t count,
-                          float *out) {
+static tl_status read_raw(const file_store *store, const stored_param *item, int64_t first,
+                          int64_t count, float *out) {
     if (!tl_weights_divisible(store->weights, item->index))
         return tl_weights_read(store->weights, item->index, out);
-    read_job job = {store, item, out, count, TL_FAILURE_NONE};
+    read_job job = {store, item, out, first, count, TL_FAILURE_NONE};
     tl_parallel(store->ctx, (count + PIECE - 1) / PIECE, read_task, &job);
     return tl_failure_raise(&job.failure);
 }
 
-/* Outputs begin .. end - 1, where each is by itself in the file. */
+/* Outputs begin .. end - 1 of those that are wanted, where each is by itself in the file. */
 static tl_status read_outputs(const read_job *job, int64_t begin, int64_t end) {
-    int64_t row = job->count / job->item->map.shape.dim[0];
+    int64_t row = tl_shape_count(&job->item->map.shape) / job->item->map.shape.dim[0];
     int64_t most = row < PIECE ? PIECE / row : 1;
     float *piece = tl_alloc_array(job->store->ctx, (size_t)(most * row), sizeof *piece);
     TL_CHECK_MEMORY(piece);
     tl_status status = TL_OK;
     for (int64_t o = begin; o < end && status == TL_OK; o += most) {
         int64_t outputs = end - o < most ? end - o : most;
-        status = tl_weights_read_part(job->store->weights, job->item->index, o * row, outputs * row,
-                                      piece);
+        status = tl_weights_read_part(job->store->weights, job->item->index, job->first + o * row,
+                                      outputs * row, piece);
         if (status == TL_OK)
             tl_layout_convert(&job->item->map, piece, 0, outputs, job->out + o * row);
     }
@@ -84,17 +84,19 @@ static void convert_task(void *arg, int64_t begin, int64_t end) {
     tl_layout_convert(job->map, job->from, begin * 16, last, job->to);
 }
 
-static tl_status read_converted(const file_store *store, const stored_param *item, int64_t count,
-                                float *out) {
+static bool is_divisible(void *user, int stored) {
+    const file_store *store = user;
+    const stored_param *item = &store->item[stored];
+    return (!item->map.differs || item->map.by_output) &&
+           tl_weights_divisible(store->weights, item->index);
+}
+
+static tl_status read_converted(const file_store *store, const stored_param *item, float *out) {
     const tl_layout_map *map = &item->map;
-    if (map->by_output && tl_weights_divisible(store->weights, item->index)) {
-        read_job job = {store, item, out, count, TL_FAILURE_NONE};
-        tl_parallel(store->ctx, map->shape.dim[0], outputs_task, &job);
-        return tl_failure_raise(&job.failure);
-    }
+    int64_t count = tl_shape_count(&map->shape);
     float *raw = tl_alloc_array(store->ctx, (size_t)count, sizeof *raw);
     TL_CHECK_MEMORY(raw);
-    tl_status status = read_raw(store, item, count, raw);
+    tl_status status = read_raw(store, item, 0, count, raw);
     convert_job convert = {map, raw, out};
     if (status == TL_OK)
         tl_parallel(store->ctx, (map->shape.dim[0] + 15) / 16, convert_task, &convert);
@@ -102,13 +104,17 @@ static tl_status read_converted(const file_store *store, const stored_param *ite
     return status;
 }
 
-static tl_status read_stored(void *user, int stored, const tl_shape *shape, float *out) {
+static tl_status read_stored(void *user, int stored, const tl_shape *shape, int64_t begin,
+                             int64_t end, float *out) {
     const file_store *store = user;
     const stored_param *item = &store->item[stored];
-    int64_t count = tl_shape_count(shape);
+    int64_t row = tl_shape_count(shape) / shape->dim[0];
     TL_TRY(tl_weights_unchanged(store->weights, item->index));
-    return item->map.differs ? read_converted(store, item, count, out)
-                             : read_raw(store, item, count, out);
+    if (!item->map.differs) return read_raw(store, item, begin * row, (end - begin) * row, out);
+    if (!is_divisible(user, stored)) return read_converted(store, item, out);
+    read_job job = {store, item, out, begin * row, (end - begin) * row, TL_FAILURE_NONE};
+    tl_parallel(store->ctx, end - begin, outputs_task, &job);
+    return tl_failure_raise(&job.failure);
 }
 
 /* --- making ----------------------------------------------------------------------------------- */
@@ -179,7 +185,7 @@ tl_status tl_model_fill_graph(tl_graph *graph, tl_weights *weights, const int *i
     file_store *store = NULL;
     TL_TRY(make_store(graph, weights, index, layout, &store));
     for (int i = 0; i < graph->param_count; i++) graph->param[i].stored = i;
-    tl_graph_set_store(graph, &(tl_param_store){read_stored, close_store, store});
+    tl_graph_set_store(graph, &(tl_param_store){read_stored, is_divisible, close_store, store});
     if (weights->source.fd >= 0) return TL_OK;
     /* A caller's memory is not kept. */
     tl_status status = load_all(graph);

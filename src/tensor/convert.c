@@ -56,12 +56,34 @@ void tl_convert_to_f32(tl_dtype dtype, const void *from, float *to, int64_t coun
     }
 }
 
+void tl_copy_strided(const float *from, int64_t from_step, float *to, int64_t to_step,
+                     int64_t count) {
+    for (int64_t i = 0; i < count; i++) to[i * to_step] = from[i * from_step];
+}
+
+/* The exponent's bits, all of which are set in what is not finite. */
+static uint32_t exponent_of(const char *bytes, int64_t i) {
+    uint32_t bits;
+    memcpy(&bits, bytes + (size_t)i * sizeof bits, sizeof bits);
+    return bits & 0x7f800000u;
+}
+
+int64_t tl_find_unfinite(const void *floats, int64_t count) {
+    enum { BLOCK = 1024 };
+    for (int64_t begin = 0; begin < count; begin += BLOCK) {
+        int64_t end = count - begin < BLOCK ? count : begin + BLOCK;
+        uint32_t unfinite = 0;
+        for (int64_t i = begin; i < end; i++) unfinite |= exponent_of(floats, i) == 0x7f800000u;
+        if (!unfinite) continue;
+        while (exponent_of(floats, begin) != 0x7f800000u) begin++;
+        return begin;
+    }
+    return -1;
+}
+
 tl_status tl_check_finite(const char *name, const float *values, int64_t count) {
-    bool finite = true;
-    for (int64_t i = 0; i < count; i++) finite &= isfinite(values[i]) != 0;
-    if (finite) return TL_OK;
-    int64_t first = 0;
-    while (isfinite(values[first])) first++;
-    return tl_fail(TL_CORRUPT, "%s: element %lld is %g, expected a finite number", name,
-                   (long long)first, (double)values[first]);
+    int64_t at = tl_find_unfinite(values, count);
+    TL_CHECK(at < 0, TL_CORRUPT, "%s: element %lld is %g, expected a finite number", name,
+             (long long)at, (double)values[at]);
+    return TL_OK;
 }

@@ -39,11 +39,16 @@ const float *tl_tensor_const_f32(const tl_tensor *tensor);
 tl_view tl_tensor_view(tl_tensor *tensor);
 tl_context *tl_tensor_context(const tl_tensor *tensor);
 
+/* The first of `count` floats (which need not be aligned) that is NaN or infinite; -1: none is. */
+int64_t tl_find_unfinite(const void *floats, int64_t count);
 /* CORRUPT, naming tensor and position, when a value is not finite. */
 tl_status tl_check_finite(const char *name, const float *values, int64_t count);
 
 /* Converts `count` elements of `dtype` at `from` (any alignment, little endian) to f32.
  * All dtypes convert; BOOL gives 0 or 1. */
 void tl_convert_to_f32(tl_dtype dtype, const void *from, float *to, int64_t count);
+/* to[i * to_step] = from[i * from_step]. */
+void tl_copy_strided(const float *from, int64_t from_step, float *to, int64_t to_step,
+                     int64_t count);
 
 #endif

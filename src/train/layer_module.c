@@ -222,7 +222,7 @@ tl_status tl_layer_forward(tl_layer *layer, const tl_tensor *const *inputs, bool
     call_buffers buffers;
     tl_op_call call = make_call(layer, &buffers);
     call.training = call.backward_follows = layer->trained = training;
-    if (layer->op->pack) layer->op->pack(&call, NULL, layer->packed);
+    tl_op_pack(layer->op, &call, NULL, layer->packed);
     layer->op->forward(&call);
     *output = layer->output;
     return TL_OK;
