@@ -196,13 +196,13 @@ fuzz:  ## fuzz every parser for FUZZ_SECONDS each (needs clang)
 
 fuzz-programs: $(FUZZ_BIN)
 
-PARITY = architectures published import_onnx preprocessing evaluation
+# PARITY="architectures import_onnx" for some of its scripts, NETWORKS="resnet50 vgg16" for some networks.
+PARITY ?=
+NETWORKS ?=
 
 .PHONY: parity
 parity: all  ## compare with PyTorch, Keras, ONNX Runtime ...: those that PYTHON has
-	@failed=; for script in $(PARITY); do \
-		echo "== $$script"; TL_TEST_BUILD=$(BUILD) $(PYTHON) tests/parity/$$script.py || failed="$$failed $$script"; \
-	done; [ -z "$$failed" ] || { echo "parity: failed:$$failed" >&2; exit 1; }
+	@TL_TEST_BUILD=$(BUILD) $(PYTHON) tests/parity/run.py $(PARITY) $(if $(NETWORKS),-- $(NETWORKS))
 
 .PHONY: lint fmt
 lint: all  ## layer order, exported symbols, forbidden calls, formatting
@@ -282,4 +282,4 @@ clean:  ## remove every build folder
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*##  *\(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo
-	@echo "Variables: TESTS BUILD PREFIX DESTDIR CC JPEG OPTIMIZE WERROR SANITIZE DEBUG PYTHON FUZZ_SECONDS"
+	@echo "Variables: TESTS BUILD PREFIX DESTDIR CC JPEG OPTIMIZE WERROR SANITIZE DEBUG PYTHON PARITY NETWORKS FUZZ_SECONDS"

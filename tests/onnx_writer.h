@@ -92,11 +92,18 @@ static inline void put_floats(bytes *graph, const char *name, int rank, const in
     pb_message(graph, 5, &tensor);
 }
 
-static inline void put_ints(bytes *graph, const char *name, int count, const int64_t *values) {
-    bytes tensor = begin_tensor(name, 7, 1, (int64_t[]){count}), raw = {0};
+static inline void put_ints_shaped(bytes *graph, const char *name, int rank, const int64_t *dims,
+                                   const int64_t *values) {
+    bytes tensor = begin_tensor(name, 7, rank, dims), raw = {0};
+    int64_t count = 1;
+    for (int i = 0; i < rank; i++) count *= dims[i];
     put(&raw, values, (size_t)count * sizeof *values);
     pb_message(&tensor, 9, &raw);
     pb_message(graph, 5, &tensor);
+}
+
+static inline void put_ints(bytes *graph, const char *name, int count, const int64_t *values) {
+    put_ints_shaped(graph, name, 1, (int64_t[]){count}, values);
 }
 
 /* --- values and the model --------------------------------------------------------------------- */

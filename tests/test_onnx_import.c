@@ -309,6 +309,73 @@ static void a_fixed_batch_is_no_limit(void **state) {
     free(b.data);
 }
 
+/* x, its mean, and a gather of all its elements by the indices "i", which the caller adds. */
+static tl_status run_strided(tl_context *ctx, bytes *graph, tl_tensor **y) {
+    put_ints(graph, "row", 1, (int64_t[]){-1});
+    put_node(graph, "GlobalAveragePool", "x", "p");
+    put_node(graph, "Reshape", "p row", "r");
+    put_node(graph, "Gather", "r i", "g");
+    put_node(graph, "Flatten", "g", "y");
+    return run_built(ctx, graph, 18, y);
+}
+
+/* What PyTorch's newer exporter writes for a change of memory order: indices for two pictures. */
+static tl_status run_fixed_gather(tl_context *ctx, const int64_t *indices, const int64_t *dims,
+                                  tl_tensor **y) {
+    bytes graph = {0};
+    put_input(&graph, "x", 4, (int64_t[]){2, 3, 4, 4});
+    put_ints_shaped(&graph, "i", 4, dims, indices);
+    return run_strided(ctx, &graph, y);
+}
+
+/* The same for any number of pictures, `row` elements each. */
+static tl_status run_dynamic_gather(tl_context *ctx, int64_t row, tl_tensor **y) {
+    bytes graph = {0};
+    put_input(&graph, "x", 4, (int64_t[]){0, 3, 4, 4});
+    put_ints_shaped(&graph, "zero", 0, NULL, (int64_t[]){0});
+    put_ints_shaped(&graph, "one", 0, NULL, (int64_t[]){1});
+    put_ints_shaped(&graph, "rows", 0, NULL, &row);
+    put_ints_shaped(&graph, "within", 4, (int64_t[]){1, 3, 1, 1}, (int64_t[]){0, 1, 2});
+    put_ints_shaped(&graph, "none", 4, (int64_t[]){1, 1, 1, 1}, (int64_t[]){0});
+    put_ints(&graph, "axes", 3, (int64_t[]){1, 2, 3});
+    bytes shape = begin_node("Shape", "x", "s");
+    put_attr_int(&shape, "end", 1);
+    pb_message(&graph, 1, &shape);
+    put_node(&graph, "Squeeze", "s", "n");
+    put_node(&graph, "Range", "zero n one", "pictures");
+    put_node(&graph, "Mul", "pictures rows", "firsts");
+    put_node(&graph, "Unsqueeze", "firsts axes", "column");
+    put_node(&graph, "Add", "column within", "i0");
+    put_node(&graph, "Add", "i0 none", "i1");
+    put_node(&graph, "Add", "i1 none", "i");
+    return run_strided(ctx, &graph, y);
+}
+
+static void gathers_of_everything_in_place_are_nothing(void **state) {
+    (void)state;
+    static const int64_t up[] = {0, 1, 2, 3, 4, 5}, turned[] = {1, 0, 2, 3, 4, 5};
+    static const int64_t same[] = {2, 3, 1, 1}, other[] = {2, 1, 3, 1};
+    tl_context *ctx = make_context(1, NULL);
+    tl_tensor *plain = NULL, *fixed = NULL, *any = NULL;
+    bytes graph = {0};
+    put_input(&graph, "x", 4, (int64_t[]){0, 3, 4, 4});
+    put_node(&graph, "GlobalAveragePool", "x", "p");
+    put_node(&graph, "Flatten", "p", "y");
+    assert_ok(run_built(ctx, &graph, 18, &plain));
+    assert_ok(run_fixed_gather(ctx, up, same, &fixed));
+    assert_ok(run_dynamic_gather(ctx, 3, &any));
+    assert_memory_equal(tl_tensor_const_data(plain), tl_tensor_const_data(fixed),
+                        6 * sizeof(float));
+    assert_memory_equal(tl_tensor_const_data(plain), tl_tensor_const_data(any), 6 * sizeof(float));
+    tl_tensor_free(plain);
+    tl_tensor_free(fixed);
+    tl_tensor_free(any);
+    assert_fails(run_fixed_gather(ctx, turned, same, &fixed), TL_UNSUPPORTED, "");
+    assert_fails(run_fixed_gather(ctx, up, other, &fixed), TL_UNSUPPORTED, "gathering");
+    assert_fails(run_dynamic_gather(ctx, 2, &any), TL_UNSUPPORTED, "Range");
+    tl_context_free(ctx);
+}
+
 static void constants_meet_channels_only(void **state) {
     (void)state;
     static const struct {
@@ -350,6 +417,7 @@ int main(void) {
         cmocka_unit_test(half_precision_weights_are_read),
         cmocka_unit_test(windows_need_their_order),
         cmocka_unit_test(a_fixed_batch_is_no_limit),
+        cmocka_unit_test(gathers_of_everything_in_place_are_nothing),
         cmocka_unit_test(constants_meet_channels_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -104,6 +104,17 @@ static int64_t weight_limit(const tl_onnx *onnx) {
 
 /* --- nodes ------------------------------------------------------------------------------------ */
 
+/* Every element at its own place: the same activation, where the shape is the same too. */
+static tl_status import_as_strided(tl_onnx_importer *im, const tl_onnx_entry *x,
+                                   const tl_onnx_tensor *index) {
+    tl_shape shape = index->shape;
+    if (shape.rank > 0 && (shape.dim[0] == im->batch || shape.dim[0] == 1)) shape.dim[0] = 1;
+    if (tl_shape_equal(&shape, &x->shape)) return tl_onnx_define_node(im, x, x->node);
+    char from[TL_SHAPE_TEXT], to[TL_SHAPE_TEXT];
+    return tl_onnx_fail(im, TL_UNSUPPORTED, "gathering %s as %s", tl_shape_text(&x->shape, from),
+                        tl_shape_text(&shape, to));
+}
+
 static tl_status import_pattern(tl_onnx_importer *im, const tl_onnx_role *role) {
     const tl_onnx_entry *value = NULL, *gamma = NULL, *beta = NULL;
     tl_onnx_entry x;
@@ -114,6 +125,7 @@ static tl_status import_pattern(tl_onnx_importer *im, const tl_onnx_role *role) 
         TL_TRY(tl_onnx_value_of(im, role->beta, &beta));
         return tl_onnx_emit_layer_norm(im, &x, role->axis, role->epsilon, gamma, beta);
     }
+    if (role->index) return import_as_strided(im, &x, role->index);
     int node = 0;
     TL_TRY(tl_onnx_emit(im, role->pattern, "", 1, &x.node, &node));
     return tl_onnx_define_node(im, &x, node);

@@ -1,6 +1,6 @@
 /* From an ONNX graph to ours. What the parts share:
  *   onnx_import.c      which nodes are needed, in which order, and the model around the graph
- *   onnx_pattern.c     layer norm and GELU, which exporters write as many small nodes
+ *   onnx_pattern.c     layer norm, GELU and as_strided, which exporters write as many small nodes
  *   onnx_value.c       the table of values, attributes, our nodes
  *   onnx_fold.c        constants and arithmetic on shapes
  *   onnx_window.c, onnx_arithmetic.c, onnx_dense.c, onnx_shape.c
@@ -75,6 +75,7 @@ typedef struct tl_onnx_role {
     tl_onnx_text x, gamma, beta; /* the latter two of "layer_norm" */
     int64_t axis;
     float epsilon;
+    const tl_onnx_tensor *index; /* of "as_strided": its shape but for the batch is the answer's */
 } tl_onnx_role;
 
 typedef struct tl_onnx_importer {

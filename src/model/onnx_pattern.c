@@ -1,15 +1,21 @@
 /* What each node of an ONNX graph is for. Exporters before opset 17 write a layer norm as nine
- * nodes and GELU as five; both are recognised from their last node, so that what lies between is
- * not needed. */
+ * nodes and GELU as five, and PyTorch's newer one writes what changes only the order in memory as a
+ * gather of all elements; each is recognised from its last node, so that what lies between is not
+ * needed. */
 #include "model/onnx_import.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Every name's maker: a node, or an initializer or constant. */
 typedef struct graph_view {
     tl_onnx *onnx;
     tl_onnx_table makers;
+    int64_t indices_left; /* how many may still be looked at */
 } graph_view;
+
+/* Many nodes may share a constant: what is read of all must not grow with both. */
+enum { MAX_INDICES = 1 << 20 };
 
 static tl_status add_maker(graph_view *view, tl_onnx_text name, const tl_onnx_entry *maker,
                            uint32_t offset) {
@@ -60,19 +66,25 @@ static const tl_onnx_node *made_by(graph_view *view, const tl_onnx_node *node, i
     return tl_onnx_is(view->onnx, found->type, type) ? found : NULL;
 }
 
-/* Whether input `index` of `node` is one constant number. */
-static bool number_at(graph_view *view, const tl_onnx_node *node, int index, float *value) {
-    if (!node || index >= node->input_count) return false;
+/* The constant that is input `index` of `node`, or NULL. */
+static const tl_onnx_tensor *tensor_at(graph_view *view, const tl_onnx_node *node, int index) {
+    if (!node || index >= node->input_count) return NULL;
     const tl_onnx_entry *maker = tl_onnx_lookup(&view->makers, node->input[index], false);
-    const tl_onnx_tensor *tensor = maker ? maker->tensor : NULL;
+    return maker ? maker->tensor : NULL;
+}
+
+/* Whether it is one number. */
+static bool number_at(graph_view *view, const tl_onnx_node *node, int index, float *value) {
+    const tl_onnx_tensor *tensor = tensor_at(view, node, index);
     if (!tensor || tensor->count != 1) return false;
     tl_onnx_read_row(tensor, 0, 1, value);
     return true;
 }
 
-static bool is_number(graph_view *view, const tl_onnx_node *node, int index, double wanted) {
+static bool number_is(graph_view *view, const tl_onnx_node *node, int index, double wanted) {
     float value;
-    return number_at(view, node, index, &value) && fabs((double)value - wanted) < 1e-4 * wanted;
+    return number_at(view, node, index, &value) &&
+           fabs((double)value - wanted) <= 1e-4 * fabs(wanted);
 }
 
 static bool same_input(graph_view *view, const tl_onnx_node *a, int i, tl_onnx_text name) {
@@ -97,7 +109,7 @@ static int64_t mean_axis(graph_view *view, const tl_onnx_node *mean) {
 /* (x - mean)^2 as Pow or Mul. */
 static bool is_square(graph_view *view, const tl_onnx_node *mean, tl_onnx_text difference) {
     const tl_onnx_node *pow = made_by(view, mean, 0, "Pow"), *mul = made_by(view, mean, 0, "Mul");
-    if (pow) return same_input(view, pow, 0, difference) && is_number(view, pow, 1, 2.0);
+    if (pow) return same_input(view, pow, 0, difference) && number_is(view, pow, 1, 2.0);
     return same_input(view, mul, 0, difference) && same_input(view, mul, 1, difference);
 }
 
@@ -137,12 +149,12 @@ static bool match_layer_norm(graph_view *view, const tl_onnx_node *add, tl_onnx_
 /* erf(x / sqrt(2)) of some x. */
 static bool match_erf(graph_view *view, const tl_onnx_node *erf, tl_onnx_text *x) {
     const tl_onnx_node *div = made_by(view, erf, 0, "Div"), *mul = made_by(view, erf, 0, "Mul");
-    if (div && is_number(view, div, 1, sqrt(2.0))) {
+    if (div && number_is(view, div, 1, sqrt(2.0))) {
         *x = div->input[0];
         return true;
     }
     for (int i = 0; mul && i < 2; i++) {
-        if (!is_number(view, mul, i, sqrt(0.5))) continue;
+        if (!number_is(view, mul, i, sqrt(0.5))) continue;
         *x = mul->input[1 - i];
         return true;
     }
@@ -154,7 +166,7 @@ static bool match_share(graph_view *view, const tl_onnx_node *node, int index, t
     const tl_onnx_node *add = made_by(view, node, index, "Add");
     for (int i = 0; add && i < 2; i++) {
         const tl_onnx_node *erf = made_by(view, add, i, "Erf");
-        if (erf && is_number(view, add, 1 - i, 1.0)) return match_erf(view, erf, x);
+        if (erf && number_is(view, add, 1 - i, 1.0)) return match_erf(view, erf, x);
     }
     return false;
 }
@@ -167,12 +179,12 @@ static bool match_factors(graph_view *view, const tl_onnx_node *mul, int outer,
     for (int share = 0; share < 3; share++) {
         if (!match_share(view, node[share], index[share], &role->x)) continue;
         int a = (share + 1) % 3, b = (share + 2) % 3;
-        if (is_number(view, node[b], index[b], 0.5)) {
+        if (number_is(view, node[b], index[b], 0.5)) {
             int swap = a;
             a = b;
             b = swap;
         }
-        if (is_number(view, node[a], index[a], 0.5) &&
+        if (number_is(view, node[a], index[a], 0.5) &&
             same_input(view, node[b], index[b], role->x)) {
             return true;
         }
@@ -192,6 +204,57 @@ static bool match_gelu(graph_view *view, const tl_onnx_node *mul, tl_onnx_role *
     return false;
 }
 
+/* --- as_strided: Gather(Reshape(x, [-1]), 0, 1, 2, ...) gives x again ---------------------------
+ */
+
+/* Whether the integers of a constant count up from 0. */
+static bool counts_up(graph_view *view, const tl_onnx_tensor *tensor) {
+    if (tensor->dtype != TL_I64 || tensor->count > view->indices_left) return false;
+    view->indices_left -= tensor->count;
+    for (int64_t i = 0; i < tensor->count; i++) {
+        int64_t value;
+        memcpy(&value, (const char *)tensor->data + i * (int64_t)sizeof value, sizeof value);
+        if (value != i) return false;
+    }
+    return tensor->count > 0;
+}
+
+/* Range over the batch times what one picture has: the first index of every picture. */
+static bool match_rows(graph_view *view, const tl_onnx_node *add, int index, int64_t row) {
+    const tl_onnx_node *unsqueeze = made_by(view, add, index, "Unsqueeze");
+    const tl_onnx_node *mul = made_by(view, unsqueeze, 0, "Mul");
+    const tl_onnx_node *range = made_by(view, mul, 0, "Range");
+    const tl_onnx_node *squeeze = made_by(view, range, 1, "Squeeze");
+    return number_is(view, mul, 1, (double)row) && number_is(view, range, 0, 0) &&
+           number_is(view, range, 2, 1) && made_by(view, squeeze, 0, "Shape");
+}
+
+/* The constant that input `index` of `node` consists of: alone for a fixed batch, or the indices
+ * of one picture, to which those of its row are added. */
+static const tl_onnx_tensor *match_indices(graph_view *view, const tl_onnx_node *node, int index) {
+    const tl_onnx_tensor *tensor = tensor_at(view, node, index);
+    const tl_onnx_node *add = made_by(view, node, index, "Add");
+    /* Axes of one element add 0. */
+    for (int i = 0; i < TL_MAX_RANK && number_is(view, add, 1, 0); i++) {
+        add = made_by(view, add, 0, "Add");
+    }
+    if (add) tensor = tensor_at(view, add, 1);
+    if (!tensor || !counts_up(view, tensor)) return NULL;
+    return !add || match_rows(view, add, 0, tensor->count) ? tensor : NULL;
+}
+
+static bool match_as_strided(graph_view *view, const tl_onnx_node *gather, tl_onnx_role *role) {
+    if (!tl_onnx_is(view->onnx, gather->type, "Gather")) return false;
+    const tl_onnx_node *reshape = made_by(view, gather, 0, "Reshape");
+    const tl_onnx_attr *axis = tl_onnx_attr_find(view->onnx, gather, "axis");
+    if (!number_is(view, reshape, 1, -1) || (axis && axis->i != 0)) return false;
+    role->index = match_indices(view, gather, 1);
+    if (!role->index) return false;
+    role->pattern = "as_strided";
+    role->x = reshape->input[0];
+    return true;
+}
+
 /* --- roles ------------------------------------------------------------------------------------ */
 
 static void need(graph_view *view, tl_onnx_text name, tl_onnx_role *role) {
@@ -206,7 +269,7 @@ static void need_inputs(graph_view *view, int index, tl_onnx_role *role) {
         need(view, own->gamma, role);
         need(view, own->beta, role);
     }
-    if (own->pattern || match_gelu(view, node, own)) {
+    if (own->pattern || match_gelu(view, node, own) || match_as_strided(view, node, own)) {
         need(view, own->x, role);
         return;
     }
@@ -228,7 +291,7 @@ static tl_status mark_needed(graph_view *view, tl_onnx_role *role) {
 }
 
 tl_status tl_onnx_assign_roles(tl_onnx *onnx, tl_onnx_role *role) {
-    graph_view view = {.onnx = onnx};
+    graph_view view = {.onnx = onnx, .indices_left = MAX_INDICES};
     tl_status status = find_makers(&view);
     if (status == TL_OK) status = mark_needed(&view, role);
     tl_onnx_table_free(&view.makers);

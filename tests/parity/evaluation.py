@@ -7,12 +7,12 @@ import ctypes
 import os
 import sys
 
-try:
-    import numpy as np
-    from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
-except ImportError as missing:
-    print(f"skipped: {missing}")
-    sys.exit(0)
+import outcome
+
+if not outcome.have("evaluation", "numpy", "sklearn"):
+    outcome.finish()
+import numpy as np
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
 
 tl = ctypes.CDLL(os.path.join(os.environ.get("TL_TEST_BUILD", "build"), "libtl.so"))
 tl.tl_last_error.restype = ctypes.c_char_p
@@ -65,8 +65,8 @@ def main():
         probabilities /= probabilities.sum(1, keepdims=True)
         worst = max(worst, abs(ours(context, probabilities, labels) - theirs(probabilities, labels)).max())
     tl.tl_context_free(context)
-    print(f"evaluation: within {worst:.1e} of scikit-learn's, 5 sets of answers")
-    return 0 if worst <= 1e-6 else 1
+    outcome.row(f"evaluation: within {worst:.1e} of scikit-learn's, 5 sets of answers", worst <= 1e-6)
+    outcome.finish()
 
 
-sys.exit(main())
+main()

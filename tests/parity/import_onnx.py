@@ -5,7 +5,8 @@ usage: import_onnx.py [NAME or FILE.onnx ...]
 Exports what the installed frameworks offer (torchvision and timm by both of PyTorch's exporters, Keras
 with tf2onnx) into $TL_TEST_BUILD/parity/onnx, once, and compares everything that lies there, or what
 was named. The frameworks and ONNX Runtime may belong to different interpreters: run the script with
-each. Random weights, realistic batch-norm statistics, random inputs.
+each. Random weights, batch-norm statistics of a batch, random inputs. A * marks networks that are no
+backbone by name.
 
 Training: after one small step of gradient descent on all parameters the loss must have fallen by what
 the gradients promise, the sum of their squares times the step.
@@ -14,28 +15,30 @@ import glob
 import os
 import sys
 
-try:
-    import numpy as np
-except ImportError:
-    print("SKIPPED: needs the Python module numpy")
-    sys.exit(0)
+import outcome
+
+if not outcome.have("every ONNX network", "numpy"):
+    outcome.finish()
+import numpy as np
 import libtl
+from random_weights import randomize_keras, randomize_torch
 
 FOLDER = os.path.join(libtl.BUILD, "parity", "onnx")
 TOLERANCE, FALL_TOLERANCE = 1e-4, 0.1
 
+# What torchvision, timm and Keras call networks that libtl knows by name, and others.
 TORCHVISION = ["resnet18", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x1_0", "densenet121", "efficientnet_b0",
-               "mobilenet_v3_small", "inception_v3", "vgg11_bn", "convnext_tiny",
-               # None of these is a backbone by name.
-               "googlenet", "mnasnet1_0", "mnasnet0_5", "regnet_x_400mf", "regnet_y_400mf", "alexnet",
-               "efficientnet_v2_s", "densenet161"]
-TIMM = ["resnet26d", "hardcorenas_a", "ghostnet_100"]
-# By PyTorch's newer exporter, with its default opset.
-DYNAMO = ["resnet18", "googlenet", "regnet_y_400mf", "efficientnet_v2_s", "mobilenet_v3_small", "shufflenet_v2_x0_5",
-          "densenet121", "mnasnet1_0"]
+               "mobilenet_v3_small", "inception_v3", "vgg11_bn", "convnext_tiny"]
+OTHER_TORCHVISION = ["googlenet", "mnasnet1_0", "mnasnet0_5", "regnet_x_400mf", "regnet_y_400mf", "alexnet",
+                     "efficientnet_v2_s", "densenet161"]
+OTHER_TIMM = ["resnet26d", "hardcorenas_a", "ghostnet_100", "repvgg_a0", "dla34", "res2net50_26w_4s"]
 KERAS = ["MobileNet", "MobileNetV2", "MobileNetV3Small", "ResNet50", "DenseNet121", "EfficientNetB0", "InceptionV3",
-         # None of these is a backbone by name.
-         "ResNet50V2", "EfficientNetV2B0", "NASNetMobile", "Xception", "InceptionResNetV2", "ConvNeXtTiny"]
+         "ConvNeXtTiny"]
+OTHER_KERAS = ["ResNet50V2", "EfficientNetV2B0", "NASNetMobile", "Xception", "InceptionResNetV2"]
+# By PyTorch's newer exporter, with its default opset: for a batch of two, and for any.
+DYNAMO = ["resnet18", "googlenet", "regnet_y_400mf", "efficientnet_v2_s", "mobilenet_v3_small", "shufflenet_v2_x0_5",
+          "densenet121", "mnasnet1_0", "convnext_tiny"]
+DYNAMIC = ["mobilenet_v2", "regnet_x_400mf", "shufflenet_v2_x1_0", "convnext_tiny"]
 
 
 # --- exporting ------------------------------------------------------------------------------------
@@ -45,88 +48,65 @@ def wanted(name):
     return path if not os.path.exists(path) and (len(sys.argv) == 1 or name in sys.argv[1:]) else None
 
 
-def randomize_torch(network):
+def export_torch(network, path, size, kind):
     import torch
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, std=0.1)
-            module.running_mean.normal_(std=0.1)
-            module.running_var.uniform_(0.5, 1.5)
-    return network.eval()
-
-
-def export_torch(network, path, size, dynamo):
-    import torch
-    # The newer exporter writes a fixed batch, as it does when nothing else is said.
-    options = {"dynamo": True, "external_data": False, "verbose": False} if dynamo else \
-        {"dynamo": False, "opset_version": 13, "dynamic_axes": {"x": {0: "n"}, "y": {0: "n"}}}
+    x = torch.randn(2, 3, size, size)
+    options = {"dynamo": True, "external_data": False, "verbose": False}
+    if kind == "dynamic":
+        options["dynamic_shapes"] = ({0: torch.export.Dim("n")},)
+    elif not kind:
+        options = {"dynamo": False, "opset_version": 13, "dynamic_axes": {"x": {0: "n"}, "y": {0: "n"}}}
     try:
-        torch.onnx.export(randomize_torch(network), (torch.randn(2, 3, size, size),), path, input_names=["x"],
-                          output_names=["y"], **options)
+        torch.onnx.export(randomize_torch(network, x), (x,), path, input_names=["x"], output_names=["y"], **options)
     except Exception as error:  # what an exporter cannot do is no fault of ours
-        print(f"SKIPPED {os.path.basename(path)}: its exporter fails: {str(error)[:100]}")
+        outcome.skip(os.path.basename(path), f"its exporter fails: {error}")
 
 
 def export_torchvision():
-    try:
-        import torch
-        import torchvision.models as models
-    except ImportError as error:
-        print(f"SKIPPED exporting from torchvision: {error}")
+    if not outcome.have("exporting from torchvision", "torch", "torchvision", "onnxscript"):
         return
+    import torch
+    import torchvision.models as models
     torch.manual_seed(0)
-    for name in TORCHVISION + [name + "_dynamo" for name in DYNAMO]:
-        path, dynamo = wanted("torchvision_" + name), name.endswith("_dynamo")
-        if not path:
-            continue
-        name = name.removesuffix("_dynamo")
-        # transform_input is what the pretrained weights of these two come with.
-        options = {"init_weights": False, "transform_input": True} if name in ("googlenet", "inception_v3") else {}
-        export_torch(getattr(models, name)(**options), path, 299 if name == "inception_v3" else 224, dynamo)
+    for name, kind in [(name, "") for name in TORCHVISION + OTHER_TORCHVISION] + \
+            [(name, "dynamo") for name in DYNAMO] + [(name, "dynamic") for name in DYNAMIC]:
+        path = wanted("torchvision_" + name + ("_" + kind if kind else ""))
+        if path:
+            # transform_input is what the pretrained weights of these two come with.
+            options = {"init_weights": False, "transform_input": True} if name in ("googlenet", "inception_v3") else {}
+            export_torch(getattr(models, name)(**options), path, 299 if name == "inception_v3" else 224, kind)
 
 
 def export_timm():
-    try:
-        import timm
-        import torch
-    except ImportError as error:
-        print(f"SKIPPED exporting from timm: {error}")
+    if not outcome.have("exporting from timm", "torch", "timm"):
         return
+    import timm
+    import torch
     torch.manual_seed(0)
-    for name in TIMM:
+    for name in OTHER_TIMM:
         path = wanted("timm_" + name)
         if path:
-            export_torch(timm.create_model(name), path, 224, False)
+            export_torch(timm.create_model(name), path, 224, "")
 
 
 def export_keras():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        import keras
-        import tf2onnx  # noqa: F401, what keras exports with
-    except ImportError as error:
-        print(f"SKIPPED exporting from Keras: {error}")
+    if not outcome.have("exporting from Keras", "keras", "tf2onnx"):
         return
+    import keras
     keras.utils.set_random_seed(0)
-    rng = np.random.default_rng(0)
-    for name in KERAS:
+    random = np.random.default_rng(0)
+    for name in KERAS + OTHER_KERAS:
         path = wanted("keras_" + name)
         if not path:
             continue
         network = getattr(keras.applications, name)(weights=None, classifier_activation=None)
-        for layer in network.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                weights = [rng.normal(0, 0.1, w.shape) for w in layer.get_weights()]
-                weights[-1] = rng.uniform(0.5, 1.5, weights[-1].shape)
-                if layer.scale:
-                    weights[0] = rng.uniform(0.5, 1.5, weights[0].shape)
-                layer.set_weights(weights)
-        network(np.zeros((1,) + tuple(d or 224 for d in network.input_shape[1:]), "float32"))
+        shape = (2,) + tuple(d or 224 for d in network.input_shape[1:])
+        randomize_keras(network, network, random.normal(size=shape).astype("float32"))
         try:
             network.export(path, format="onnx", verbose=False)
         except Exception as error:  # tf2onnx fails on some networks, which is no fault of ours
-            print(f"SKIPPED keras_{name}: its exporter fails: {str(error)[:100]}")
+            outcome.skip("keras_" + name, f"its exporter fails: {error}")
 
 
 # --- comparing ------------------------------------------------------------------------------------
@@ -201,6 +181,27 @@ def compare(path):
     return error, exported, top and top_again, fall_of_loss(path, x)
 
 
+def has_no_name(file):
+    return any(file.startswith(f"{origin}_{name}") for origin, names in (
+        ("torchvision", OTHER_TORCHVISION), ("timm", OTHER_TIMM), ("keras", OTHER_KERAS)) for name in names)
+
+
+def report(path):
+    """One row."""
+    name = os.path.basename(path).removesuffix(".onnx")
+    label = f"{name}{' *' if has_no_name(name) else ''}"
+    try:
+        error, exported, top, fall = compare(path)
+    except BadExport as problem:
+        outcome.skip(name, problem)
+        return False
+    except RuntimeError as problem:
+        outcome.fail(f"{label:34}", problem)
+        return False
+    good = max(error, exported) <= TOLERANCE and top and abs(fall - 1) <= FALL_TOLERANCE
+    return outcome.row(f"{label:34} {error:9.1e} {exported:9.1e} {'same ' if top else 'OTHER'} {fall:10.3f}", good)
+
+
 def main():
     os.makedirs(FOLDER, exist_ok=True)
     export_torchvision()
@@ -208,31 +209,13 @@ def main():
     export_keras()
     paths = [name if name.endswith(".onnx") else os.path.join(FOLDER, name + ".onnx") for name in sys.argv[1:]]
     paths = [path for path in paths or sorted(glob.glob(os.path.join(FOLDER, "*.onnx"))) if os.path.exists(path)]
-    try:
+    if outcome.have(f"comparing {len(paths)} ONNX networks", "onnxruntime"):
         import onnxruntime
-    except ImportError as error:
-        print(f"SKIPPED comparing {len(paths)} ONNX networks: {error}")
-        return 0
-    print(f"{'network':34} {'imported':>9} {'exported':>9} top 5 {'loss falls':>10}   (relative errors against "
-          f"ONNX Runtime {onnxruntime.__version__}, tolerance {TOLERANCE:g}; of the promised fall)")
-    failures = 0
-    for path in paths:
-        name = os.path.basename(path).removesuffix(".onnx")
-        try:
-            error, exported, top, fall = compare(path)
-        except BadExport as problem:
-            print(f"{name:34} SKIPPED: {problem}")
-            continue
-        except RuntimeError as problem:
-            print(f"{name:34} FAILED: {problem}")
-            failures += 1
-            continue
-        good = max(error, exported) <= TOLERANCE and top and abs(fall - 1) <= FALL_TOLERANCE
-        failures += not good
-        print(f"{name:34} {error:9.1e} {exported:9.1e} {'same ' if top else 'OTHER'} {fall:10.3f}"
-              f"{'' if good else '  FAILED'}", flush=True)
-    print(f"{len(paths)} networks, {failures} failed")
-    return 1 if failures else 0
+        print(f"{'network':34} {'imported':>9} {'exported':>9} top 5 {'loss falls':>10}   (relative errors against ONNX "
+              f"Runtime {onnxruntime.__version__}, tolerance {TOLERANCE:g}; of the promised fall; * no name in libtl)")
+        others = [path for path in paths if report(path) and has_no_name(os.path.basename(path))]
+        print(f"{len(others)} of these are no backbone by name, and run and fine-tune")
+    outcome.finish()
 
 
-sys.exit(main())
+main()

@@ -6,15 +6,14 @@ odd, asymmetric, small and large sizes; a row has the largest difference in step
 Run by `make parity`; by hand: TL_TEST_BUILD=build PYTHON tests/parity/preprocessing.py
 """
 import os
-import sys
 import tempfile
 
-try:
-    import numpy as np
-    from PIL import Image
-except ImportError as missing:
-    print(f"SKIPPED: {missing}")
-    sys.exit(0)
+import outcome
+
+if not outcome.have("preprocessing", "numpy", "PIL"):
+    outcome.finish()
+import numpy as np
+from PIL import Image
 import libtl
 
 SIZE = 224
@@ -94,25 +93,18 @@ def compare(preset, apply, folder):
         path = os.path.join(folder, f"{width}x{height}.png")
         theirs, scale = apply(path)
         worst = max(worst, (np.abs(ours(preset, path) - theirs) * scale).max())
-    good = worst <= TOLERANCE + 1e-3
-    print(f"{preset:30} {worst:8.2g} of 256 steps, {len(PICTURES)} pictures{'' if good else '  FAILED'}", flush=True)
-    return good
+    outcome.row(f"{preset:30} {worst:8.2g} of 256 steps, {len(PICTURES)} pictures", worst <= TOLERANCE + 1e-3)
 
 
 def main():
-    good = True
     with tempfile.TemporaryDirectory() as folder:
         for width, height in PICTURES:
             make_picture(width, height, os.path.join(folder, f"{width}x{height}.png"))
-        for presets in (torchvision_presets, pillow_presets, keras_presets):
-            try:
-                found = presets()
-            except ImportError as error:
-                print(f"SKIPPED {presets.__name__}: {error}")
-                continue
-            good = all([compare(preset, apply, folder) for preset, apply in found.items()]) and good
-    if not good:
-        sys.exit("parity: pictures differ")
+        for presets, module in ((torchvision_presets, "torchvision"), (pillow_presets, "PIL"), (keras_presets, "keras")):
+            if outcome.have(f"the presets of {module}", module):
+                for preset, apply in presets().items():
+                    compare(preset, apply, folder)
+    outcome.finish()
 
 
 main()

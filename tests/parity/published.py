@@ -5,16 +5,14 @@ scikit-image for the photographs; what is missing is named and skipped.
 Run by `make parity`; by hand: TL_TEST_BUILD=build python3 tests/parity/published.py
 """
 import glob
-import importlib.util
 import os
-import sys
 import tempfile
 
-try:
-    import numpy as np
-except ImportError:
-    print("SKIPPED: needs the Python module numpy")
-    sys.exit(0)
+import outcome
+
+if not outcome.have("published weights", "numpy"):
+    outcome.finish()
+import numpy as np
 import libtl
 
 FOLDER = os.environ.get("TL_WEIGHTS_DIR") or os.path.join(
@@ -29,16 +27,9 @@ PHOTOGRAPHS = {
 }
 
 
-def have(module, what):
-    if importlib.util.find_spec(module):
-        return True
-    print(f"SKIPPED: {what} needs the Python module {module}")
-    return False
-
-
 def load_reference(number, path):
     """PyTorch's network, or None where PyTorch is missing."""
-    if not (have("torch", "comparing") and have("efficientnet_lite_pytorch", "comparing")):
+    if not outcome.have(f"efficientnet_lite{number}'s logits", "torch", "efficientnet_lite_pytorch"):
         return None
     import torch
     from efficientnet_lite_pytorch import EfficientNet
@@ -56,8 +47,8 @@ def compare_with_torch(number, path, reference):
             with torch.no_grad():
                 expected = reference(torch.tensor(x.transpose(0, 3, 1, 2))).numpy()
             worst = max(worst, np.abs(model.run(x) - expected).max() / np.abs(expected).max())
-    print(f"efficientnet_lite{number}: logits within {worst:.2g} of PyTorch's on 8 random images")
-    return worst <= TOLERANCE
+    outcome.row(f"efficientnet_lite{number}: logits within {worst:.2g} of PyTorch's on 8 random images",
+                worst <= TOLERANCE)
 
 
 def torch_top_answer(reference, path, size):
@@ -77,45 +68,41 @@ def look_at(model, number, name, file, reference):
     """Lite0's first answer must be right, and every network's the one that PyTorch gives: Lite2 takes
     the rocket's launch pad for a drilling platform."""
     answers, good = model.predict(file), True
-    print(f"  {name}: " + ", ".join(f"{label} {p:.2f}" for label, p in answers[:3]))
+    text = f"efficientnet_lite{number} sees {name}: " + ", ".join(f"{label} {p:.2f}" for label, p in answers[:3])
     if number == 0 and answers[0][0] not in PHOTOGRAPHS[name]:
-        print(f"  WRONG: expected one of {sorted(PHOTOGRAPHS[name])}")
+        text += f"; expected one of {sorted(PHOTOGRAPHS[name])}"
         good = False
     if reference:
         best = torch_top_answer(reference, file, SIZES[number])
         theirs = libtl.tl.tl_model_class_name(model.handle, best).decode()
         if theirs != answers[0][0]:
-            print(f"  DIFFERS: PyTorch says {theirs}")
+            text += f"; PyTorch says {theirs}"
             good = False
-    return good
+    outcome.row(text, good)
 
 
 def look_at_photographs(number, path, reference):
     import skimage.data
     import skimage.io
-    good = True
     with tempfile.TemporaryDirectory() as folder, libtl.Model(path) as model:
         for name in PHOTOGRAPHS:
             file = os.path.join(folder, name + ".png")
             skimage.io.imsave(file, getattr(skimage.data, name)(), check_contrast=False)
-            good = look_at(model, number, name, file, reference) and good
-    return good
+            look_at(model, number, name, file, reference)
 
 
 def main():
-    good = True
     for number in range(len(SIZES)):
         found = glob.glob(os.path.join(FOLDER, f"efficientnet-lite{number}-*.pth"))
         if not found:
-            print(f"SKIPPED: efficientnet_lite{number} is not in {FOLDER} (make weights)")
+            outcome.skip(f"efficientnet_lite{number}", f"its weights are not in {FOLDER} (make weights)")
             continue
         reference = load_reference(number, found[0])
         if reference:
-            good = compare_with_torch(number, found[0], reference) and good
-        if have("skimage", "looking at photographs"):
-            good = look_at_photographs(number, found[0], reference) and good
-    if not good:
-        sys.exit("parity: an answer differs")
+            compare_with_torch(number, found[0], reference)
+        if outcome.have(f"efficientnet_lite{number}'s photographs", "skimage"):
+            look_at_photographs(number, found[0], reference)
+    outcome.finish()
 
 
 main()
