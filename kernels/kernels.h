@@ -216,10 +216,12 @@ struct tl_kernels {
     void (*gemm_tile)(const tl_gemm_tile *tile, int rows, int columns);
     void (*gemm_end)(void);
 
-    /* n columns of `group` rows as they lie together, y[j * group + i] = rows[i][j]; a row that is
-     * NULL is of zeros. */
-    void (*group_rows)(const void *const *rows, void *y, int64_t n);
-    /* The same from floats, such as parameters. */
+    /* n columns, from column `from` on, of groups of `group` rows as these lie together:
+     *     y[g * y_step + j * group + i] = rows[g * group + i][from + j]
+     * A row that is NULL is of zeros. */
+    void (*group_rows)(const void *const *rows, int64_t from, int64_t groups, int64_t n, void *y,
+                       int64_t y_step);
+    /* One group from floats, such as parameters. */
     void (*group_floats)(const float *const *rows, void *y, int64_t n);
 
     void (*depthwise_row)(const tl_depthwise_row *row);

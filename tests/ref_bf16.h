@@ -32,11 +32,14 @@ static inline void ref_bf16_put(bf16 *to, bool add, float x) {
 
 enum { REF_BF16_GROUP = 2 };
 
-static inline void ref_bf16_group_rows(const void *const *rows, void *to, int64_t n) {
+static inline void ref_bf16_group_rows(const void *const *rows, int64_t from, int64_t groups,
+                                       int64_t n, void *to, int64_t y_step) {
     bf16 *y = to;
-    for (int64_t j = 0; j < n * REF_BF16_GROUP; j++) {
-        const bf16 *row = rows[j % REF_BF16_GROUP];
-        y[j] = row ? row[j / REF_BF16_GROUP] : 0;
+    for (int64_t g = 0; g < groups; g++, rows += REF_BF16_GROUP, y += y_step) {
+        for (int64_t j = 0; j < n * REF_BF16_GROUP; j++) {
+            const bf16 *row = rows[j % REF_BF16_GROUP];
+            y[j] = row ? row[from + j / REF_BF16_GROUP] : 0;
+        }
     }
 }
 

@@ -31,40 +31,51 @@ static void check_bf16(const struct tl_kernels *kernels, uint64_t *seed, worst *
     free_all(all, 3);
 }
 
+enum { MOST_ROWS = 8 };
+
+/* Whether y holds column from + i / group of row i % group for each of n * group elements i. */
+static void check_group(const struct tl_kernels *kernels, const void *const *rows, int64_t from,
+                        int64_t n, const char *y) {
+    static const char zeros[sizeof(float)];
+    const int group = kernels->group, size = kernels->element;
+    for (int64_t i = 0; i < n * group; i++) {
+        const char *row = rows[i % group];
+        const char *want = row ? row + (from + i / group) * size : zeros;
+        assert_memory_equal(y + i * size, want, (size_t)size);
+    }
+}
+
 /* Rows brought together, as they are and from floats. */
 static void check_groups(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
-    enum { MAX_GROUP = 2 };
     const int group = kernels->group;
     const size_t size = (size_t)kernels->element;
-    int64_t n = random_between(seed, 1, 70);
-    guarded rows[MAX_GROUP], floats[MAX_GROUP], y = guarded_bytes((size_t)(n * group) * size, seed);
-    const void *of[MAX_GROUP];
-    const float *of_floats[MAX_GROUP];
-    for (int i = 0; i < group; i++) {
-        floats[i] = guarded_random((size_t)n, seed);
-        rows[i] = guarded_bytes((size_t)n * size, seed);
+    int64_t n = random_between(seed, 1, 70), from = random_between(seed, 0, 9);
+    int64_t groups = random_between(seed, 1, MOST_ROWS / group), count = groups * group;
+    int64_t y_step = n * group + random_between(seed, 0, 5);
+    if (random_between(seed, 0, 1)) n = kernels->nr, y_step = n * group;
+    guarded rows[MOST_ROWS], floats[MOST_ROWS];
+    guarded y = guarded_bytes((size_t)((groups - 1) * y_step + n * group) * size, seed);
+    const void *of[MOST_ROWS];
+    const float *of_floats[MOST_ROWS];
+    for (int64_t i = 0; i < count; i++) {
+        floats[i] = guarded_random((size_t)(from + n), seed);
+        rows[i] = guarded_bytes((size_t)(from + n) * size, seed);
         if (kernels->element == sizeof(float))
-            memcpy(rows[i].data, floats[i].data, (size_t)n * size);
+            memcpy(rows[i].data, floats[i].data, (size_t)(from + n) * size);
         else
-            tl_ref_narrow(floats[i].data, rows[i].data, n);
+            tl_ref_narrow(floats[i].data, rows[i].data, from + n);
         bool there = random_between(seed, 0, 3) > 0;
         of[i] = there ? rows[i].data : NULL;
         of_floats[i] = there ? floats[i].data : NULL;
     }
-    for (int which = 0; which < 2; which++) {
-        if (which == 0)
-            RUN(kernels, group_rows)(of, y.data, n);
-        else
-            RUN(kernels, group_floats)(of_floats, y.data, n);
-        static const char zeros[sizeof(float)];
-        for (int64_t i = 0; i < n * group; i++) {
-            const void *row = of[i % group],
-                       *want = row ? (const char *)row + i / group * kernels->element : zeros;
-            assert_memory_equal((const char *)y.data + i * kernels->element, want, size);
-        }
-    }
-    w->compared += 2 * n * group;
-    for (int i = 0; i < group; i++) {
+    RUN(kernels, group_rows)(of, from, groups, n, y.data, y_step);
+    for (int64_t g = 0; g < groups; g++)
+        check_group(kernels, of + g * group, from, n,
+                    (const char *)y.data + (size_t)(g * y_step) * size);
+    RUN(kernels, group_floats)(of_floats, y.data, n);
+    check_group(kernels, of, 0, n, (const char *)y.data);
+    w->compared += (groups + 1) * n * group;
+    for (int64_t i = 0; i < count; i++) {
         guarded_free(&rows[i]);
         guarded_free(&floats[i]);
     }

@@ -31,13 +31,17 @@ static __m256i row_bits(const elem *row, int64_t at, vec_mask mask) {
     return row ? _mm256_maskz_loadu_epi16(mask, row + at) : _mm256_setzero_si256();
 }
 
-static void group_rows(const void *const *rows, void *to, int64_t n) {
+static void group_rows(const void *const *rows, int64_t from, int64_t groups, int64_t n, void *to,
+                       int64_t y_step) {
     elem *y = to;
+    for (int64_t g = 0; g < groups; g++, rows += 2, y += y_step) {
 #define BODY(i, mask)                                                                              \
-    _mm512_mask_storeu_epi32(y + 2 * (i), mask,                                                    \
-                             pairs_of(row_bits(rows[0], i, mask), row_bits(rows[1], i, mask)))
-    FOR_VECTORS(n, BODY);
+    _mm512_mask_storeu_epi32(                                                                      \
+        y + 2 * (i), mask,                                                                         \
+        pairs_of(row_bits(rows[0], from + (i), mask), row_bits(rows[1], from + (i), mask)))
+        FOR_VECTORS(n, BODY);
 #undef BODY
+    }
 }
 
 static __m256i row_rounded(const float *row, int64_t at, vec_mask mask) {

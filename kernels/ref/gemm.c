@@ -28,16 +28,18 @@ static void finish_row(const tl_gemm_tile *t, int64_t at, int columns, const flo
     }
 }
 
-void tl_ref_group_row(const void *const *rows, void *y, int64_t n) {
-    if (rows[0])
-        memcpy(y, rows[0], (size_t)n * sizeof(float));
-    else
-        memset(y, 0, (size_t)n * sizeof(float));
+void tl_ref_group_rows(const void *const *rows, int64_t from, int64_t groups, int64_t n, void *to,
+                       int64_t y_step) {
+    float *y = to;
+    for (int64_t i = 0; i < groups; i++, y += y_step) {
+        const float *row = rows[i];
+        for (int64_t j = 0; j < n; j++) y[j] = row ? row[from + j] : 0;
+    }
 }
 
-void tl_ref_group_float(const float *const *rows, void *y, int64_t n) {
+void tl_ref_group_floats(const float *const *rows, void *y, int64_t n) {
     const void *const row[1] = {rows[0]};
-    tl_ref_group_row(row, y, n);
+    tl_ref_group_rows(row, 0, 1, n, y, n);
 }
 
 /* No registers need setting up. */

@@ -5,6 +5,7 @@
 
 #include "ref/ref.h"
 #include "simd/elem_float.h"
+#include "simd/group_rows.h"
 #include "simd/optimizer.h"
 #include "simd/picture.h"
 #include "simd/table.h"
@@ -13,8 +14,8 @@
 /* `set` and `SET`: the name of the instruction set as functions and as constants bear it. */
 #define SIMD_TABLE_FLOAT(set, SET)                                                                 \
     .name = #set, .element = sizeof(float), .mr = TL_##SET##_MR, .nr = TL_##SET##_NR,              \
-    .nr_narrow = TL_##SET##_NR_NARROW, .group = 1, .group_rows = tl_ref_group_row,                 \
-    .group_floats = tl_ref_group_float, .gemm_begin = tl_ref_gemm_nothing,                         \
+    .nr_narrow = TL_##SET##_NR_NARROW, .group = 1, .group_rows = simd_group_rows,                  \
+    .group_floats = tl_ref_group_floats, .gemm_begin = tl_ref_gemm_nothing,                        \
     .gemm_tile = tl_##set##_gemm_tile, .gemm_end = tl_ref_gemm_nothing,                            \
     .depthwise_row = tl_##set##_depthwise_row, .depthwise_grad = tl_##set##_depthwise_grad,        \
     .widen = tl_ref_widen, .narrow = tl_ref_narrow, SIMD_ROWS, SIMD_WINOGRAD,                      \

@@ -182,20 +182,10 @@ static const void *next_input(const gather_plan *p, const gather_rows *rows, int
                       p->kernels->element);
 }
 
-enum { LINE = 64 };
-
-/* Lines of C are fetched for writing before the tile computes what goes there. */
-static void fetch_output(const tl_gemm_tile *tile, int64_t rows, int64_t columns, int size) {
-    for (int64_t i = 0; i < rows; i++) {
-        const char *row = tl_element(tile->c, tile->c_row[i], size);
-        for (int64_t j = 0; j < columns * size; j += LINE) __builtin_prefetch(row + j, 1, 3);
-    }
-}
-
 static void fetch_residual(const tl_gemm_tile *tile, int64_t rows, int64_t columns, int size) {
     for (int64_t i = 0; i < rows; i++) {
         const char *row = tl_element(tile->residual, tile->c_row[i], size);
-        for (int64_t j = 0; j < columns * size; j += LINE) __builtin_prefetch(row + j, 0, 3);
+        for (int64_t j = 0; j < columns * size; j += TL_LINE) __builtin_prefetch(row + j, 0, 3);
     }
 }
 
@@ -251,7 +241,7 @@ static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t cou
         if (next_b)
             tile.next =
                 tl_panel_ahead(p->kernels, next_b, next_width, groups, row / mr, tiles, tile.next);
-        if (d->first) fetch_output(&tile, lines, columns, c_size);
+        if (d->first) tl_fetch_output(&tile, lines, columns, c_size);
         if (tile.residual) fetch_residual(&tile, lines, columns, c_size);
         p->kernels->gemm_tile(&tile, (int)lines, (int)columns);
     }

@@ -29,6 +29,18 @@ typedef struct tl_gather {
 size_t tl_gather_work_bytes(tl_context *ctx, const tl_gather *gather);
 void tl_gather_run(tl_context *ctx, const tl_gather *gather, void *work);
 
+enum { TL_LINE = 64 }; /* bytes that caches fetch at a time */
+
+/* Lines of C, of which elements have `size` bytes, are fetched for writing before the tile computes
+ * what goes there. */
+static inline void tl_fetch_output(const tl_gemm_tile *tile, int64_t rows, int64_t columns,
+                                   int size) {
+    for (int64_t i = 0; i < rows; i++) {
+        const char *row = (const char *)tile->c + tile->c_row[i] * size;
+        for (int64_t j = 0; j < columns * size; j += TL_LINE) __builtin_prefetch(row + j, 1, 3);
+    }
+}
+
 /* Packed B is [group][panel][tap][k / kernels->group][width][kernels->group]: panels of the table's
  * nr columns, the last of a group of nr_narrow when that is enough; unused columns, and an
  * unfinished last group of k, are filled up with zeros. */
