@@ -266,7 +266,7 @@ struct tl_kernels {
     /* dx += dy times the weight at every place. */
     void (*avg_pool_backward)(const tl_pool_row *row, const void *dy, void *dx);
 
-    /* One row of n: y = e^x / sum of e^x, y may be x. NaN or an infinite x makes all of it NaN. */
+    /* One row of n: y = e^x / sum of e^x, y may be x. NaN or +infinity in x makes all of it NaN. */
     void (*softmax)(const void *x, void *y, int64_t n);
     /* dx = (or += when add) y (dy - sum of dy y); dx may be dy. */
     void (*softmax_backward)(const void *y, const void *dy, bool add, void *dx, int64_t n);

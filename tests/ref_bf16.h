@@ -63,6 +63,11 @@ static inline float ref_bf16_tile_sum(const tl_gemm_tile *t, int row, int column
     return sum;
 }
 
+/* In an epilogue: all but clamps are of the sum as it would be stored. */
+static inline float ref_bf16_act(tl_act act, float sum) {
+    return tl_ref_act(act, act > TL_ACT_RELU6 ? ref_bf16_get(ref_bf16_rounded(sum)) : sum);
+}
+
 static inline float ref_bf16_tile_get(const tl_gemm_tile *t, const void *from, int64_t at) {
     return t->c_float ? ((const float *)from)[at] : ref_bf16_get(((const bf16 *)from)[at]);
 }
@@ -72,7 +77,7 @@ static inline void ref_bf16_tile_finish(const tl_gemm_tile *t, int64_t at, int c
     if (t->accumulate) value += ref_bf16_tile_get(t, t->c, at);
     if (t->bias) value += t->bias[column];
     if (t->residual) value += ref_bf16_tile_get(t, t->residual, at);
-    value = tl_ref_act(t->act, value);
+    value = ref_bf16_act(t->act, value);
     if (t->c_float)
         ((float *)t->c)[at] = value;
     else
@@ -112,7 +117,7 @@ static inline void ref_bf16_depthwise_row(const tl_depthwise_row *d) {
             if (d->accumulate) value += ref_bf16_get(*y);
             if (d->bias) value += d->bias[c];
             if (residual) value += ref_bf16_get(residual[at]);
-            *y = ref_bf16_rounded(tl_ref_act(d->act, value));
+            *y = ref_bf16_rounded(ref_bf16_act(d->act, value));
         }
     }
 }
@@ -277,6 +282,7 @@ static inline void ref_bf16_winograd_output(const tl_winograd_output *t) {
                 residual[i] = ref_bf16_get(((const bf16 *)t->residual)[t->y_at[i] + c]);
         }
         tl_winograd_output call = *t;
+        call.act = TL_ACT_NONE;
         call.t += c;
         call.c = 1;
         call.y = y;
@@ -285,7 +291,8 @@ static inline void ref_bf16_winograd_output(const tl_winograd_output *t) {
         if (t->residual) call.residual = residual;
         tl_ref_winograd_output(&call);
         for (int i = 0; i < 4; i++)
-            if (y_at[i] >= 0) ((bf16 *)t->y)[t->y_at[i] + c] = ref_bf16_rounded(y[i]);
+            if (y_at[i] >= 0)
+                ((bf16 *)t->y)[t->y_at[i] + c] = ref_bf16_rounded(ref_bf16_act(t->act, y[i]));
     }
 }
 

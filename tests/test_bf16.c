@@ -188,6 +188,50 @@ static void test_threads_and_batches_change_nothing(void **state) {
     free_result(&result[1]);
 }
 
+/* Values large enough for batches to be sent through in parts, and one at the seams that operators
+ * of both types read. */
+static tl_graph *wide_net(tl_context *ctx, const char *act) {
+    tl_graph *graph = NULL;
+    assert_ok(tl_graph_create(ctx, 128, 128, 16, &graph));
+    then(graph, "conv2d", "c1", "filters=80 kernel=1");
+    then(graph, "max_pool", "p1", "kernel=2 stride=2");
+    then(graph, "conv2d", "c2", "filters=64 kernel=3 stride=2 pad=1");
+    int seam = then(graph, act, "act", NULL);
+    int rounded = add1(graph, "conv2d", "c3", "filters=64 kernel=1", seam);
+    int exact = add1(graph, "leaky_relu", "leaky", NULL, seam);
+    add2(graph, "add", "sum", rounded, exact);
+    then(graph, "global_avg_pool", "pool", NULL);
+    fill_params(graph, 7);
+    return graph;
+}
+
+static void test_parts_change_nothing(void **state) {
+    (void)state;
+    const char *const acts[] = {"relu", "silu", "hard_swish", "hard_sigmoid", "gelu"};
+    bool cut = false;
+    for (int a = 0; a < 5; a++) {
+        graph_result result[4];
+        for (int i = 0; i < 4; i++) {
+            tl_context *ctx = bf16_context(1 + i % 2);
+            tl_graph *graph = wide_net(ctx, acts[a]);
+            tl_plan_options options = plan_options(graph, 8, false);
+            options.dtype = TL_BF16;
+            options.unshared = i >= 2; /* never in parts */
+            float *input = random_input(&options, 5);
+            tl_plan *plan = make_plan(graph, &options);
+            cut = cut || plan->front_count > 0;
+            result[i] = run_plan(plan, input, 8, false);
+            tl_plan_free(plan);
+            free(input);
+            tl_graph_free(graph);
+            tl_context_free(ctx);
+        }
+        for (int i = 1; i < 4; i++) assert_same_result(&result[0], &result[i], acts[a]);
+        for (int i = 0; i < 4; i++) free_result(&result[i]);
+    }
+    assert_true(cut);
+}
+
 /* --- the border ------------------------------------------------------------------------------- */
 
 static void test_border_is_f32(void **state) {
@@ -244,6 +288,7 @@ int main(void) {
         cmocka_unit_test(test_half_the_memory),
         cmocka_unit_test(test_sharing_memory_changes_nothing),
         cmocka_unit_test(test_threads_and_batches_change_nothing),
+        cmocka_unit_test(test_parts_change_nothing),
         cmocka_unit_test(test_border_is_f32),
         cmocka_unit_test(test_refused_types),
     };

@@ -241,14 +241,14 @@ static void free_passes(passes *p) {
     guarded_free(&p->db);
 }
 
-/* What rounding a result to bf16 may add: half a unit of 8 bits. Activations that are built on the
- * exponential are of a sum that was stored already, and so are the sums of a depthwise kernel of
- * more rows than one call takes. */
-static double rounding_bound(const conv_case *t, tl_act act, const exact *sum, double want) {
+/* What rounding to bf16 may add: half a unit of 8 bits, of the result unless that is a float, and
+ * of the sum before an activation that is no clamp. */
+static double rounding_bound(const conv_case *t, bool out_f32, tl_act act, const exact *sum,
+                             double want) {
     if (!t->conv.bf16) return 0;
-    double stored = act > TL_ACT_RELU6 ? 1.2 * fabs(sum->value) : 0;
-    if (t->conv.kh > 16) stored += sum->magnitude;
-    return 0x1p-8 * (fabs(want) + stored);
+    double rounded = out_f32 ? 0 : fabs(want);
+    if (act > TL_ACT_RELU6) rounded += 1.2 * fabs(sum->value);
+    return 0x1p-8 * rounded;
 }
 
 /* Winograd's method in bf16 rounds both factors of all products, at random, so that errors add up
@@ -276,14 +276,14 @@ static void compare_passes(const tl_context *ctx, const conv_case *t, const conv
         worst_compare(&w[0], (double)p->y.data[i], want,
                       slack * 1.2 * exact_bound(&sum) + 1e-6 * fabs(want) +
                           1.2 * factors_bound(ctx, t, &sum) +
-                          (writes_f32(ctx, t) ? 0 : rounding_bound(t, t->act, &sum, want)));
+                          rounding_bound(t, writes_f32(ctx, t), t->act, &sum, want));
     }
     for (size_t i = 0; i < d->xs; i++) {
         exact sum = d->plain.dx[i];
         if (t->add) exact_add(&sum, (double)before.dx.data[i]);
         worst_compare(&w[1], (double)p->dx.data[i], sum.value,
                       slack * exact_bound(&sum) + factors_bound(ctx, t, &sum) +
-                          rounding_bound(t, TL_ACT_NONE, &sum, sum.value));
+                          rounding_bound(t, false, TL_ACT_NONE, &sum, sum.value));
     }
     for (size_t i = 0; i < d->ws; i++) {
         exact sum = d->plain.dw[i];
@@ -564,11 +564,25 @@ static void test_winograd_error(void **state) {
     tl_context_free(low);
 }
 
+/* More weights than an int counts, which need memory for more. */
+static void test_sizes_do_not_wrap(void **state) {
+    (void)state;
+    tl_context *ctx = make_context(1, NULL);
+    tl_conv c = {.n = 1, .h = 1, .w = 1, .ic = 4096, .oh = 1, .ow = 1, .oc = 8192};
+    c.kh = c.kw = 1024;
+    c.stride_h = c.stride_w = c.dilation_h = c.dilation_w = 1;
+    c.pad_top = c.pad_left = 512;
+    for (c.groups = 4096; c.groups >= 1024; c.groups /= 2) {
+        int64_t weights = (int64_t)c.kh * c.kw * c.oc * c.ic / c.groups;
+        assert_true(tl_conv_packed_bytes(ctx, &c) >= (size_t)weights * sizeof(float));
+    }
+    tl_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_named_shapes),
-        cmocka_unit_test(test_random_shapes),
-        cmocka_unit_test(test_packing_scales),
+        cmocka_unit_test(test_named_shapes),   cmocka_unit_test(test_random_shapes),
+        cmocka_unit_test(test_packing_scales), cmocka_unit_test(test_sizes_do_not_wrap),
         cmocka_unit_test(test_winograd_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,7 +44,8 @@ typedef struct tl_context_options {
     size_t memory_limit; /* bytes the context may hold at once; 0 = no limit */
     tl_parallel_for_fn parallel_for; /* NULL = the context starts `threads` - 1 threads of its own,
                                         which sleep between calls; otherwise it starts none and cuts
-                                        work into `threads` parts. Results are the same bits. */
+                                        work into `threads` parts. Results are the same bits. It is
+                                        called with denormals flushed and default rounding. */
     void *parallel_user;             /* handed to parallel_for */
     int low_memory; /* other than 0: 3 x 3 convolutions directly instead of by Winograd's method.
                        Packed weights are as large as the weights instead of 2 to 4 times that, up

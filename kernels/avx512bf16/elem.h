@@ -29,6 +29,9 @@ static inline void elem_store_lane(elem *p, int lane, vec_mask mask, vec x) {
         pairs = _mm512_or_si512(_mm512_slli_epi32(pairs, 16), _mm512_maskz_loadu_epi32(mask, p));
     _mm512_mask_storeu_epi32(p, mask, pairs);
 }
+static inline vec elem_rounded(vec x) {
+    return elem_widened((__m256i)_mm512_cvtneps_pbh(x));
+}
 static inline vec_wide wide_elems(const elem *p, vec_mask mask) {
     return wide_of(elem_load_first(p, mask));
 }

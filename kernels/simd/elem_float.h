@@ -24,6 +24,10 @@ static inline void elem_store_lane(elem *p, int lane, vec_mask mask, vec x) {
     (void)lane;
     vec_store_first(p, mask, x);
 }
+/* As it comes back when it is stored and loaded. */
+static inline vec elem_rounded(vec x) {
+    return x;
+}
 static inline vec_wide wide_elems(const elem *p, vec_mask mask) {
     return wide_floats(p, mask);
 }

@@ -101,7 +101,8 @@ TILE_INLINE void tile_store(const tl_gemm_tile *t, const int rows, const int vec
     }
 }
 
-/* The costlier activations go over the stored tile: unrolled they would be too much code. */
+/* The costlier activations go over the stored tile: unrolled they would be too much code. They are
+ * of sums as they were stored in every other epilogue, too, so that these agree to the bit. */
 static void tile_act(const tl_gemm_tile *t, int rows, int vectors, vec_mask last) {
     for (int i = 0; i < rows; i++) {
         for (int v = 0; v < vectors; v++) {
@@ -147,6 +148,7 @@ static inline void tile_finish_row(const tl_gemm_tile *t, int i, const float *su
         if (t->accumulate) value = vec_add(value, tile_load_either(t, t->c, at, mask));
         if (t->bias) value = vec_add(value, vec_load_first(t->bias + j, mask));
         if (t->residual) value = vec_add(value, tile_load_either(t, t->residual, at, mask));
+        if (t->act > TL_ACT_RELU6) value = elem_rounded(value);
         value = vec_act(t->act, value);
         if (t->c_float)
             vec_store_first((float *)t->c + at, mask, value);

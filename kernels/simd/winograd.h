@@ -134,6 +134,7 @@ WINOGRAD_INLINE void winograd_finish(const tl_winograd_output *t, int pixel, int
     if (t->accumulate) value = vec_add(value, elem_load_first(y, mask));
     value = vec_add(value, bias);
     if (t->residual) value = vec_add(value, elem_load_first((const elem *)t->residual + at, mask));
+    if (t->act > TL_ACT_RELU6) value = elem_rounded(value);
     elem_store_first(y, mask, vec_act(t->act, value));
 }
 

@@ -6,7 +6,7 @@
 #include "compute/cut.h"
 
 /* Pointers to rows that are found on the stack: larger kernels take several calls. */
-enum { MAX_ROWS = 16 };
+enum { MAX_ROWS = 64 };
 
 /* One forward pass or one parity class of a backward one. */
 typedef struct depthwise_job {

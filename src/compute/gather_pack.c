@@ -5,7 +5,7 @@ size_t tl_gather_packed_bytes(const struct tl_kernels *kernels, int groups, int 
     int64_t full = columns / kernels->nr * kernels->nr;
     int64_t width = full;
     if (columns > full) width += tl_panel_width(kernels, columns - full);
-    return (size_t)(groups * taps * tl_panel_depth(kernels, k) * width * kernels->element);
+    return (size_t)((int64_t)groups * taps * tl_panel_depth(kernels, k) * width * kernels->element);
 }
 
 typedef struct pack_task {

@@ -12,16 +12,21 @@ static tl_dtype computed_dtype(const tl_plan *plan, const tl_step *step) {
     return node->op->flags & TL_OP_BF16 ? plan->options.dtype : TL_F32;
 }
 
-/* Whether everyone who reads the value computes in f32. A view passes it on to others. */
-static bool all_want_f32(const tl_plan *plan, int value) {
+/* Whether everyone who reads the value computes in the type. A view passes it on to others. */
+static bool all_want(const tl_plan *plan, int value, tl_dtype dtype) {
     for (int s = 0; s < plan->step_count; s++) {
         const tl_step *step = &plan->step[s];
         const tl_node *node = &plan->graph->node[step->node];
         bool reads = step->residual == value;
         for (int i = 0; i < node->input_count; i++) reads = reads || node->input[i] == value;
-        if (reads && (step->view || computed_dtype(plan, step) != TL_F32)) return false;
+        if (reads && (step->view || computed_dtype(plan, step) != dtype)) return false;
     }
     return true;
+}
+
+bool tl_plan_can_border(const tl_plan *plan, int value) {
+    tl_dtype dtype = plan->value[value].dtype;
+    return dtype == TL_F32 || all_want(plan, value, dtype);
 }
 
 static bool can_write_f32(tl_plan *plan, const tl_step *step) {
@@ -35,7 +40,7 @@ static bool can_write_f32(tl_plan *plan, const tl_step *step) {
 static tl_dtype stored_dtype(tl_plan *plan, const tl_step *step) {
     if (step->out == plan->options.to || plan->options.dtype == TL_F32) return TL_F32;
     if (step->view) return step->dtype;
-    bool f32 = can_write_f32(plan, step) && all_want_f32(plan, step->out);
+    bool f32 = can_write_f32(plan, step) && all_want(plan, step->out, TL_F32);
     return f32 ? TL_F32 : plan->options.dtype;
 }
 

@@ -27,7 +27,8 @@ static int find_last(const tl_plan *plan) {
     for (int s = plan->step_count - 2; s >= 0; s--) {
         const tl_value *out = &plan->value[plan->step[s].out];
         if (out->bytes > small) break;
-        if (!out->banded && all_pass(plan, s)) last = s;
+        bool cuts = !out->banded && tl_plan_can_border(plan, plan->step[s].out);
+        if (cuts && all_pass(plan, s)) last = s;
     }
     return last;
 }

@@ -196,6 +196,9 @@ struct tl_plan {
 
 /* dtype.c: the types of values and steps. */
 void tl_plan_choose_dtypes(tl_plan *plan);
+/* Whether the value can be the border, which is f32, between two plans instead of inside this one
+ * without a reader noticing. */
+bool tl_plan_can_border(const tl_plan *plan, int value);
 /* operand.c: bytes of scratch for operands that have to be copied; fills plan->operand and converts
  * what is read; converts what was written. */
 size_t tl_plan_copy_bytes(const tl_plan *plan, int s, tl_pass pass);

@@ -86,6 +86,18 @@ static tl_status check_channels(const conv2d_attr *a, const tl_shape *in) {
     return TL_OK;
 }
 
+/* What is computed with is of this size, but for constants: nothing overflows from here on. */
+static tl_status check_padded(const tl_shape *in, const tl_window *height, const tl_window *width) {
+    double rows = (double)height->in + height->before + height->after;
+    double columns = (double)width->in + width->before + width->after;
+    double elements = (double)in->dim[0] * rows * columns * (double)in->dim[3];
+    char text[TL_SHAPE_TEXT];
+    TL_CHECK(elements <= (double)TL_MAX_ELEMENTS, TL_LIMIT,
+             "conv2d: the input %s, padded to %.0f x %.0f, is too large", tl_shape_text(in, text),
+             rows, columns);
+    return TL_OK;
+}
+
 static void describe_params(const conv2d_attr *a, int64_t inputs, tl_op_shapes *out) {
     int64_t area = (int64_t)a->kernel[0] * a->kernel[1];
     out->param[0] =
@@ -118,6 +130,7 @@ static tl_status infer(const void *attr, int input_count, const tl_shape *in, tl
     tl_window height, width;
     TL_TRY(infer_axis(a, in, 0, &height));
     TL_TRY(infer_axis(a, in, 1, &width));
+    TL_TRY(check_padded(in, &height, &width));
     out->out = tl_shape_make(4, in->dim[0], height.out, width.out, (int64_t)a->filters);
     describe_params(a, in->dim[3] / a->groups, out);
     int64_t weights = tl_shape_count(&out->param[0].shape);
