@@ -25,8 +25,11 @@ void tl_avx512bf16_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
     static const struct {
         int rows;
         void (*run)(const tl_gemm_tile *, int);
-    } parts[] = {
-        {14, tile_rows_14}, {8, tile_rows_8}, {4, tile_rows_4}, {2, tile_rows_2}, {1, tile_rows_1}};
+    } parts[] = {{8, tile_rows_8}, {4, tile_rows_4}, {2, tile_rows_2}, {1, tile_rows_1}};
+    if (rows == TILE_MR) {
+        tile_rows_14(tile, columns);
+        return;
+    }
     tl_gemm_tile part = *tile;
     for (int i = 0; rows > 0; i++) {
         while (rows >= parts[i].rows) {

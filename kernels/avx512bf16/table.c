@@ -27,20 +27,29 @@ static __m512i pairs_of(__m256i low, __m256i high) {
                            _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
 }
 
-static __m256i row_bits(const elem *row, int64_t at, vec_mask mask) {
-    return row ? _mm256_maskz_loadu_epi16(mask, row + at) : _mm256_setzero_si256();
+/* n elements of two rows by turns, two vectors at a time. */
+static void take_turns(const elem *even, const elem *odd, elem *y, int64_t n) {
+    static const uint16_t turns[32] = {0,  32, 1,  33, 2,  34, 3,  35, 4,  36, 5,
+                                       37, 6,  38, 7,  39, 8,  40, 9,  41, 10, 42,
+                                       11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+    const __m512i low = _mm512_loadu_si512(turns);
+    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(VEC));
+    for (int64_t i = 0; i < n; i += 2 * VEC) {
+        vec_mask first = vec_first(n - i), second = n - i > VEC ? vec_first(n - i - VEC) : 0;
+        __mmask32 both = (__mmask32)second << VEC | first;
+        __m512i a = even ? _mm512_maskz_loadu_epi16(both, even + i) : _mm512_setzero_si512();
+        __m512i b = odd ? _mm512_maskz_loadu_epi16(both, odd + i) : _mm512_setzero_si512();
+        _mm512_mask_storeu_epi32(y + 2 * i, first, _mm512_permutex2var_epi16(a, low, b));
+        _mm512_mask_storeu_epi32(y + 2 * (i + VEC), second, _mm512_permutex2var_epi16(a, high, b));
+    }
 }
 
 static void group_rows(const void *const *rows, int64_t from, int64_t groups, int64_t n, void *to,
                        int64_t y_step) {
     elem *y = to;
     for (int64_t g = 0; g < groups; g++, rows += 2, y += y_step) {
-#define BODY(i, mask)                                                                              \
-    _mm512_mask_storeu_epi32(                                                                      \
-        y + 2 * (i), mask,                                                                         \
-        pairs_of(row_bits(rows[0], from + (i), mask), row_bits(rows[1], from + (i), mask)))
-        FOR_VECTORS(n, BODY);
-#undef BODY
+        const elem *even = rows[0], *odd = rows[1];
+        take_turns(even ? even + from : NULL, odd ? odd + from : NULL, y, n);
     }
 }
 

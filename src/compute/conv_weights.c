@@ -12,9 +12,9 @@
 #include "compute/winograd.h"
 
 enum {
-    BLOCK = 128, /* pixels summed before dw is written */
-    PANELS = 8,  /* of B that stay in the second-level cache while all tiles pass over them */
-    STRIP = 16,  /* pixels that are brought into all these panels together */
+    BLOCK_BYTES = 512, /* of a channel's pixels, summed before dw is written */
+    PANELS = 8,        /* of B that stay in the second-level cache while all tiles pass over them */
+    STRIP = 16,        /* pixels that are brought into all these panels together */
     MAX_GROUP = 2
 };
 
@@ -33,6 +33,7 @@ typedef struct weights_plan {
     int64_t panels;  /* of nr columns, a group */
     int64_t units;   /* groups * panels */
     int64_t pixels, block;
+    int64_t dy_step; /* from group to group of pixels, of dy as the kernels want it */
     int64_t x_pixel, x_row, x_image;
     size_t panel_bytes, dy_bytes, slot_bytes;
     tl_cut cut; /* of units x tiles */
@@ -52,15 +53,17 @@ static weights_plan make_plan(tl_context *ctx, const tl_conv *c, const tl_joined
     p.panels = (p.columns + p.kernels->nr - 1) / p.kernels->nr;
     p.units = c->groups * p.panels;
     p.pixels = c->n * c->oh * c->ow;
-    int64_t blocks = (p.pixels + BLOCK - 1) / BLOCK;
+    const int64_t most = BLOCK_BYTES / element, blocks = (p.pixels + most - 1) / most;
     p.block = ((p.pixels + blocks - 1) / blocks + group - 1) / group * group;
     p.x_pixel = c->ic;
     p.x_row = (joined->used ? joined->width : c->w) * c->ic;
     p.x_image = c->h * p.x_row;
-    p.panel_bytes = tl_cut_bytes((size_t)(BLOCK * p.kernels->nr * element));
-    if (group > 1) p.dy_bytes = tl_cut_bytes((size_t)(BLOCK * c->oc * element));
-    p.slot_bytes =
-        PANELS * p.panel_bytes + p.dy_bytes + tl_cut_bytes((BLOCK + MAX_GROUP) * sizeof(void *));
+    p.panel_bytes = tl_cut_bytes((size_t)(most * p.kernels->nr * element));
+    /* Groups a power of 2 apart would share cache sets. */
+    p.dy_step = group > 1 ? c->oc * group + TL_LINE / element : c->oc;
+    if (group > 1) p.dy_bytes = tl_cut_bytes((size_t)(most / group * p.dy_step * element));
+    p.slot_bytes = PANELS * p.panel_bytes + p.dy_bytes +
+                   tl_cut_bytes((size_t)(most + MAX_GROUP) * sizeof(void *));
     p.cut = tl_cut_choose(p.units, p.tiles, tl_context_threads(ctx));
     return p;
 }
@@ -100,7 +103,7 @@ static void find_pixels(const weights_plan *p, int64_t pixel, int64_t count, int
 typedef struct weights_part {
     int64_t unit_begin, unit_end, tile_begin, tile_end;
     int64_t pixel, count; /* the block's */
-    const void **from;    /* [BLOCK + MAX_GROUP] */
+    const void **from;    /* [the largest block + MAX_GROUP] */
     char *panels;         /* [PANELS] of B */
     char *grouped;        /* dy, where the kernels have groups */
     const void *dy;
@@ -165,7 +168,7 @@ static void find_slopes(const weights_plan *p, weights_part *part) {
     if (group == 1) return;
     for (int64_t i = 0; i < part->count; i++) part->from[i] = tl_element(part->dy, i * oc, element);
     for (int64_t i = part->count; i % group; i++) part->from[i] = NULL;
-    kernels->group_rows(part->from, 0, groups_of(p, part->count), oc, part->grouped, oc * group);
+    kernels->group_rows(part->from, 0, groups_of(p, part->count), oc, part->grouped, p->dy_step);
     part->dy = part->grouped;
 }
 
@@ -203,7 +206,7 @@ static void run_tile(const weights_plan *p, weights_part *part, const weights_ch
             .taps = 1,
             .k = part->count,
             .a = a,
-            .a_step = p->conv->oc * kernels->group,
+            .a_step = p->dy_step,
             .b = part->panels + (size_t)panel * p->panel_bytes,
             .b_step = width * kernels->group,
             .c = p->dw + row * p->columns + chunk->column + panel * kernels->nr,

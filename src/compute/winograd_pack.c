@@ -29,9 +29,12 @@ typedef struct weights_block {
 
 static void gather_weights(const tl_winograd_source *s, int64_t column, int filters, int64_t first,
                            int count, weights_block *block) {
-    for (int o = 0; o < filters; o++) {
-        int64_t filter = column + o - s->begin;
-        const float *from = s->weights + filter * s->filter_step + first * s->channel_step;
+    const float *from = s->weights + (column - s->begin) * s->filter_step + first * s->channel_step;
+    for (int i = 0; s->filter_step == 1 && i < TAPS * count; i++) { /* filters are neighbours */
+        const float *row = from + i / count * s->tap_step + i % count * s->channel_step;
+        memcpy(block->w[i / count][i % count], row, (size_t)filters * sizeof(float));
+    }
+    for (int o = 0; s->filter_step != 1 && o < filters; o++, from += s->filter_step) {
         float factor = s->scale ? s->scale[column + o] : 1.0f;
         for (int t = 0; t < TAPS; t++) {
             const float *tap = from + t * s->tap_step;

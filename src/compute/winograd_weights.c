@@ -11,7 +11,10 @@
 #include "compute/conv_parts.h"
 #include "compute/cut.h"
 
-enum { MAX_ROWS = 64, BLOCK = 128 /* tiles summed before the sums are written */ };
+enum {
+    MAX_ROWS = 64,
+    BLOCK_BYTES = 512 /* of a channel's tiles, summed before they are written */
+};
 
 typedef struct weights_plan {
     const struct tl_kernels *kernels;
@@ -38,12 +41,12 @@ static weights_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {
     p.tiles_y = (c->oh + m - 1) / m;
     p.tiles_x = (c->ow + m - 1) / m;
     p.tiles = c->n * p.tiles_y * p.tiles_x;
-    int64_t blocks = (p.tiles + BLOCK - 1) / BLOCK;
+    int64_t most = BLOCK_BYTES / element, blocks = (p.tiles + most - 1) / most;
     p.block = (p.tiles + blocks - 1) / blocks;
     p.rows = (c->oc + mr - 1) / mr;
     p.panels = (c->ic + nr - 1) / nr;
-    p.u_row = BLOCK * mr;
-    p.v_panel = BLOCK * nr;
+    p.u_row = most * mr;
+    p.v_panel = most * nr;
     /* Points 4 KiB apart would share cache sets. */
     p.u_point = p.rows * p.u_row + 64 / element;
     p.v_point = p.panels * p.v_panel + 64 / element;
