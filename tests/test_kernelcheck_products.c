@@ -2,6 +2,8 @@
  * depthwise rows, Winograd's transforms. See test_kernelcheck.c. */
 #include "kernelelements.h"
 
+#include "amx_table.h"
+
 #include "ref/ref.h"
 
 enum { MAX_ROWS = 32, MAX_TAPS = 5 };
@@ -134,6 +136,7 @@ static void check_tiles(const struct tl_kernels *kernels, uint64_t *seed, worst 
 static void test_gemm_tile(void **state) {
     (void)state;
     check_all_tables("gemm_tile", check_tiles, 4);
+    check_table(&amx_model_table, "gemm_tile", check_tiles, 4);
 }
 
 /* --- depthwise ------------------------------------------------------------------------------ */

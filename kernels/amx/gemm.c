@@ -59,7 +59,9 @@ typedef struct source {
     int64_t stride; /* bytes */
 } source;
 
-typedef char tile_copy[SIDE * ROW_BYTES];
+typedef char tile_copy[SIDE * ROW_BYTES] __attribute__((aligned(64)));
+
+enum { PAIR_BYTES = GROUP * sizeof(uint16_t) };
 
 /* Bytes from row to row when all `SIDE` of them are that far apart, else 0. */
 static int64_t spacing(const void *const *rows) {
@@ -70,6 +72,53 @@ static int64_t spacing(const void *const *rows) {
     return step;
 }
 
+/* A row of pairs of values. */
+typedef uint32_t pairs __attribute__((vector_size(ROW_BYTES)));
+
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (pairs){__VA_ARGS__})
+#endif
+
+/* Of rows i and i + S, squares of S x S pairs change places across the diagonal. */
+#define SWAP_LANE(l, s, lower)                                                                     \
+    ((l) & (s) ? 16 + (l) - ((lower) ? 0 : (s)) : (l) + ((lower) ? (s) : 0))
+#define SWAP_FOUR(l, s, lower)                                                                     \
+    SWAP_LANE(l, s, lower), SWAP_LANE(l + 1, s, lower), SWAP_LANE(l + 2, s, lower),                \
+        SWAP_LANE(l + 3, s, lower)
+#define SWAP_LANES(a, b, s, lower)                                                                 \
+    SHUFFLE(a, b, SWAP_FOUR(0, s, lower), SWAP_FOUR(4, s, lower), SWAP_FOUR(8, s, lower),          \
+            SWAP_FOUR(12, s, lower))
+#define SWAP_SQUARES(rows, s)                                                                      \
+    for (int i = 0; i < SIDE; i++) {                                                               \
+        if (i & (s)) continue;                                                                     \
+        pairs a = rows[i], b = rows[i + (s)];                                                      \
+        rows[i] = SWAP_LANES(a, b, s, 0);                                                          \
+        rows[i + (s)] = SWAP_LANES(a, b, s, 1);                                                    \
+    }
+
+/* All rows of A, which lie side by side: a pair of each, then the next pair of each `group_bytes`
+ * on. */
+static source transpose_a(const char *from, int64_t group_bytes, tile_copy copy) {
+    pairs rows[SIDE];
+    for (int i = 0; i < SIDE; i++) memcpy(&rows[i], from + i * group_bytes, ROW_BYTES);
+    SWAP_SQUARES(rows, 1)
+    SWAP_SQUARES(rows, 2)
+    SWAP_SQUARES(rows, 4)
+    SWAP_SQUARES(rows, 8)
+    memcpy(copy, rows, sizeof rows);
+    return (source){copy, ROW_BYTES};
+}
+
+/* The same from rows of their own, for all of a register's values. */
+static source gather_a(const void *const *rows, int count, int64_t offset, tile_copy copy) {
+    for (int i = 0; i < count; i++)
+        memcpy(copy + i * ROW_BYTES, (const char *)rows[i] + offset, ROW_BYTES);
+    memset(copy + count * ROW_BYTES, 0, (size_t)((SIDE - count) * ROW_BYTES));
+    return (source){copy, ROW_BYTES};
+}
+
 /* `count` rows of A of `k` values from the byte `offset` of each on, `group_bytes` from group to
  * group. */
 static source copy_a(const void *const *rows, int count, int64_t offset, int64_t group_bytes,
@@ -78,12 +127,13 @@ static source copy_a(const void *const *rows, int count, int64_t offset, int64_t
     for (int i = 0; i < count; i++) {
         const char *row = (const char *)rows[i] + offset;
         char *to = copy + i * ROW_BYTES;
-        if (group_bytes == GROUP * (int64_t)sizeof(uint16_t)) {
+        if (group_bytes == PAIR_BYTES) {
             memcpy(to, row, (size_t)k * sizeof(uint16_t));
             continue;
         }
         int64_t left = k * (int64_t)sizeof(uint16_t);
-        for (; left >= 4; left -= 4, to += 4, row += group_bytes) memcpy(to, row, 4);
+        for (; left >= PAIR_BYTES; left -= PAIR_BYTES, to += PAIR_BYTES, row += group_bytes)
+            memcpy(to, row, PAIR_BYTES);
         if (left) memcpy(to, row, sizeof(uint16_t));
     }
     return (source){copy, ROW_BYTES};
@@ -101,7 +151,7 @@ static source copy_b(const char *b, int64_t group_bytes, int64_t groups, tile_co
 typedef struct tap {
     const void *const *rows;
     int count[2];        /* of rows in the upper and in the lower registers */
-    int64_t spacing[2];  /* see spacing(); 0 where they must be copied */
+    int64_t spacing[2];  /* see spacing() */
     int64_t offset;      /* bytes */
     int64_t group_bytes; /* of A */
     const char *b;
@@ -111,8 +161,11 @@ typedef struct tap {
 static source find_a(const tap *t, int half, int64_t at, int64_t k, tile_copy copy) {
     int64_t offset = t->offset + at / GROUP * t->group_bytes;
     const void *const *rows = t->rows + half * SIDE;
-    if (k == GROUP * SIDE && t->spacing[half])
-        return (source){(const char *)rows[0] + offset, t->spacing[half]};
+    const char *first = (const char *)rows[0] + offset;
+    bool whole = k == GROUP * SIDE, contiguous = t->group_bytes == PAIR_BYTES;
+    if (whole && contiguous && t->spacing[half]) return (source){first, t->spacing[half]};
+    if (whole && contiguous) return gather_a(rows, t->count[half], offset, copy);
+    if (whole && t->spacing[half] == PAIR_BYTES) return transpose_a(first, t->group_bytes, copy);
     return copy_a(rows, t->count[half], offset, t->group_bytes, k, copy);
 }
 
@@ -154,10 +207,8 @@ static void multiply_tap(const tl_gemm_tile *tile, int64_t r, int rows, bool rig
              .group_bytes = tile->a_step * size,
              .b = (const char *)tile->b + r * tile->b_tap * size,
              .b_bytes = tile->b_step * size};
-    for (int half = 0; half < 2; half++) {
-        bool whole = t.count[half] == SIDE && tile->a_step == GROUP;
-        t.spacing[half] = whole ? spacing(t.rows + half * SIDE) : 0;
-    }
+    for (int half = 0; half < 2; half++)
+        t.spacing[half] = t.count[half] == SIDE ? spacing(t.rows + half * SIDE) : 0;
     int64_t depth = (tile->k + GROUP - 1) / GROUP * GROUP;
     const char *next = tile->next;
     for (int64_t at = 0; at < tile->k; at += GROUP * SIDE) {
