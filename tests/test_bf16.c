@@ -81,6 +81,36 @@ static void test_close_to_f32(void **state) {
     tl_context_free(ctx);
 }
 
+/* A gate, and operators that move or choose values. */
+static tl_graph *gated_net(tl_context *ctx, const char *pool) {
+    tl_graph *graph = NULL;
+    assert_ok(tl_graph_create(ctx, 9, 7, 3, &graph));
+    int stem = conv_bn(graph, "stem", "filters=12 kernel=3 pad=1 bias=1", "silu", 0);
+    int wide = add1(graph, "zero_pad", "pad", "pad=1,0,-2,3", stem);
+    wide = add1(graph, "channel_shuffle", "shuffle", "groups=3", wide);
+    add1(graph, "global_avg_pool", "squeeze", NULL, wide);
+    then(graph, "dense", "excite", "units=12");
+    int gate = then(graph, "sigmoid", "gate", NULL);
+    add2(graph, "multiply", "scale", wide, gate);
+    then(graph, pool, "pool", NULL);
+    then(graph, "dense", "fc", "units=5");
+    fill_params(graph, 12);
+    return graph;
+}
+
+/* A maximum's gradient may go to another pixel for a rounding. */
+static void test_gates_close_to_f32(void **state) {
+    (void)state;
+    tl_context *ctx = bf16_context(2);
+    for (int i = 0; i < 2; i++) {
+        tl_graph *graph = gated_net(ctx, i ? "global_max_pool" : "global_avg_pool");
+        tl_plan_options options = plan_options(graph, 3, i == 0);
+        check_close(graph, options, i ? "maximum" : "gates");
+        tl_graph_free(graph);
+    }
+    tl_context_free(ctx);
+}
+
 /* Whole networks in their own size: every kind of layer and driver. */
 static void test_backbones(void **state) {
     (void)state;
@@ -284,6 +314,7 @@ static void test_refused_types(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_close_to_f32),
+        cmocka_unit_test(test_gates_close_to_f32),
         cmocka_unit_test(test_backbones),
         cmocka_unit_test(test_half_the_memory),
         cmocka_unit_test(test_sharing_memory_changes_nothing),

@@ -50,13 +50,13 @@ static tl_status infer_avg(const void *attr, int input_count, const tl_shape *in
     return infer("global_avg_pool", &in[0], out);
 }
 
-static void store_mean(const global_job *job, const float *mean, const global_block *block) {
+static void store_floats(const global_job *job, const float *value, const global_block *block) {
     const tl_view *out = &job->call->out;
     void *y = tl_to_at(out->data, tl_dtype_size(out->dtype), block->out);
     if (out->dtype == TL_F32)
-        memcpy(y, mean, (size_t)block->count * sizeof *mean);
+        memcpy(y, value, (size_t)block->count * sizeof *value);
     else
-        job->kernels->narrow(mean, y, block->count);
+        job->kernels->narrow(value, y, block->count);
 }
 
 static void avg_forward_task(void *arg, int64_t begin, int64_t end) {
@@ -68,7 +68,7 @@ static void avg_forward_task(void *arg, int64_t begin, int64_t end) {
         job->kernels->row_sums(x, job->channels, sum, job->pixels, block.count);
         float mean[BLOCK];
         for (int64_t i = 0; i < block.count; i++) mean[i] = (float)(sum[i] / (double)job->pixels);
-        store_mean(job, mean, &block);
+        store_floats(job, mean, &block);
     }
 }
 
@@ -137,17 +137,20 @@ static void max_forward_task(void *arg, int64_t begin, int64_t end) {
     const global_job *job = arg;
     for (int64_t index = begin; index < end; index++) {
         global_block block = block_at(job, index);
-        const float *x = (const float *)job->call->in[0].data + block.in;
-        float best[BLOCK];
+        size_t size = tl_call_size(job->call);
+        float best[BLOCK], x[BLOCK];
         int32_t winner[BLOCK] = {0};
-        memcpy(best, x, (size_t)block.count * sizeof(float));
-        for (int32_t p = 0; p < job->pixels; p++, x += job->channels)
+        for (int32_t p = 0; p < job->pixels; p++) {
+            int64_t at = block.in + p * job->channels;
+            tl_load_floats(job->kernels, tl_from_at(job->call->in[0].data, size, at), x,
+                           block.count);
             for (int64_t i = 0; i < block.count; i++) {
-                bool wins = (x[i] > best[i]) | (x[i] != x[i]);
+                bool wins = (p == 0) | (x[i] > best[i]) | (x[i] != x[i]);
                 best[i] = wins ? x[i] : best[i];
                 winner[i] = wins ? p : winner[i];
             }
-        memcpy((float *)job->call->out.data + block.out, best, (size_t)block.count * sizeof(float));
+        }
+        store_floats(job, best, &block);
         if (job->call->backward_follows)
             memcpy((int32_t *)job->call->saved + block.out, winner,
                    (size_t)block.count * sizeof(int32_t));
@@ -158,13 +161,16 @@ static void max_backward_task(void *arg, int64_t begin, int64_t end) {
     const global_job *job = arg;
     for (int64_t index = begin; index < end; index++) {
         global_block block = block_at(job, index);
-        const float *dy = (const float *)job->call->grad_out + block.out;
+        size_t size = tl_call_size(job->call);
         const int32_t *winner = (const int32_t *)job->call->saved + block.out;
-        float *dx = (float *)job->call->grad_in[0] + block.in;
-        if (!job->call->grad_add[0])
-            for (int64_t p = 0; p < job->pixels; p++)
-                memset(dx + p * job->channels, 0, (size_t)block.count * sizeof(float));
-        for (int64_t i = 0; i < block.count; i++) dx[winner[i] * job->channels + i] += dy[i];
+        for (int64_t p = 0; p < job->pixels && !job->call->grad_add[0]; p++)
+            memset(tl_to_at(job->call->grad_in[0], size, block.in + p * job->channels), 0,
+                   (size_t)block.count * size);
+        for (int64_t i = 0; i < block.count; i++) {
+            int64_t at = block.in + winner[i] * job->channels + i;
+            void *dx = tl_to_at(job->call->grad_in[0], size, at);
+            job->kernels->add(dx, tl_from_at(job->call->grad_out, size, block.out + i), dx, 1);
+        }
     }
 }
 
@@ -179,7 +185,9 @@ static void backward_max(const tl_op_call *call) {
 const tl_op tl_op_global_max_pool = {.name = "global_max_pool",
                                      .min_inputs = 1,
                                      .max_inputs = 1,
+                                     .flags = TL_OP_BF16,
                                      .infer = infer_max,
                                      .memory = memory_max,
                                      .forward = forward_max,
+                                     .writes_f32 = writes_f32,
                                      .backward = backward_max};

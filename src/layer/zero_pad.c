@@ -37,8 +37,9 @@ static tl_status infer(const void *attr, int input_count, const tl_shape *in, tl
 /* Moves rows of the smaller picture, that which both share, from one of both to the other. */
 typedef struct zero_pad_job {
     const struct tl_kernels *kernels;
-    const float *from;
-    float *to;
+    size_t size; /* of an element */
+    const void *from;
+    void *to;
     const int64_t *from_dim, *to_dim; /* [N, H, W, C] */
     int64_t top, left;                /* from's first row and column, in to's */
     bool add;
@@ -56,16 +57,17 @@ static int64_t least(int64_t a, int64_t b) {
 static void move_row(const zero_pad_job *job, int64_t row) {
     const int64_t *from_dim = job->from_dim, *to_dim = job->to_dim, c = to_dim[3];
     int64_t y = row % to_dim[1] - job->top, picture = row / to_dim[1];
-    float *to = job->to + row * to_dim[2] * c;
-    if (!job->add) memset(to, 0, (size_t)(to_dim[2] * c) * sizeof *to);
+    void *to = tl_to_at(job->to, job->size, row * to_dim[2] * c);
+    if (!job->add) memset(to, 0, (size_t)(to_dim[2] * c) * job->size);
     if (y < 0 || y >= from_dim[1]) return;
     int64_t begin = most(0, -job->left), end = least(from_dim[2], to_dim[2] - job->left);
-    const float *from = job->from + ((picture * from_dim[1] + y) * from_dim[2] + begin) * c;
-    to += (begin + job->left) * c;
+    int64_t at = ((picture * from_dim[1] + y) * from_dim[2] + begin) * c;
+    const void *from = tl_from_at(job->from, job->size, at);
+    to = tl_to_at(to, job->size, (begin + job->left) * c);
     if (job->add)
         job->kernels->add(to, from, to, (end - begin) * c);
     else
-        memcpy(to, from, (size_t)((end - begin) * c) * sizeof *to);
+        memcpy(to, from, (size_t)((end - begin) * c) * job->size);
 }
 
 static void task(void *arg, int64_t begin, int64_t end) {
@@ -74,7 +76,8 @@ static void task(void *arg, int64_t begin, int64_t end) {
 
 static void forward(const tl_op_call *call) {
     const zero_pad_attr *attr = call->attr;
-    zero_pad_job job = {.from = call->in[0].data,
+    zero_pad_job job = {.size = tl_call_size(call),
+                        .from = call->in[0].data,
                         .to = call->out.data,
                         .from_dim = call->in[0].shape.dim,
                         .to_dim = call->out.shape.dim,
@@ -86,7 +89,8 @@ static void forward(const tl_op_call *call) {
 static void backward(const tl_op_call *call) {
     const zero_pad_attr *attr = call->attr;
     if (!call->grad_in[0]) return;
-    zero_pad_job job = {.kernels = tl_context_kernels(call->ctx),
+    zero_pad_job job = {.kernels = tl_call_kernels(call),
+                        .size = tl_call_size(call),
                         .from = call->grad_out,
                         .to = call->grad_in[0],
                         .from_dim = call->out.shape.dim,
@@ -100,6 +104,7 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_zero_pad = {.name = "zero_pad",
                               .min_inputs = 1,
                               .max_inputs = 1,
+                              .flags = TL_OP_BF16,
                               .attr_size = sizeof(zero_pad_attr),
                               .attrs = zero_pad_attrs,
                               .infer = infer,
