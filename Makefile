@@ -72,15 +72,21 @@ EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 # How hard the compiler tries follows from what the code is: loops over numbers, what runs once a process or
 # once a file, and the rest. Setting OPTIMIZE overrides it. tests/lint holds the library's size.
 HOT = kernels/ src/compute/ src/tensor/
-COLD = src/io/ src/graph/ src/model/ src/data/ src/finetune/ src/cli/ src/image/encode
+COLD = src/io/ src/graph/ src/model/ src/data/ src/finetune/ src/cli/ src/image/encode.o src/image/exif.o \
+	src/base/source.o src/base/writer.o src/base/error.o src/base/number.o src/layer/attr.o src/layer/registry.o \
+	src/layer/shape.o src/tensor/npy.o
 LEVEL = -O2
 $(foreach code,$(HOT),$(BUILD)/obj/$(code)%.o): LEVEL = -O3
 $(BUILD)/obj/kernels/ref/%.o $(BUILD)/obj/kernels/avx512bf16/%.o: LEVEL = -O2
-$(foreach code,$(COLD),$(BUILD)/obj/$(code)%.o): LEVEL = -Os
+$(foreach code,$(COLD),$(BUILD)/obj/$(code)$(if $(code:%.o=),%.o)): LEVEL = -Os
 
 # Kernels call nothing and nobody throws through them: the tables for unwinding, a tenth of the library, are
 # left out there. Debuggers have their own in the debugging information.
 $(BUILD)/obj/kernels/%.o: UNWIND = -fno-asynchronous-unwind-tables -fno-unwind-tables
+
+# Packed weights that outlive a process are trusted only by the sources that packed them.
+SOURCES := $(sort $(LIB_SRC) $(wildcard src/*/*.h kernels/*.h kernels/*/*.h))
+$(BUILD)/obj/src/io/packed.o: FILE_CFLAGS = -DTL_SOURCES=$(shell cat $(SOURCES) | cksum | cut -d' ' -f1)u
 
 # Instruction-set flags are given to that instruction set's folder and nowhere else.
 $(BUILD)/obj/kernels/avx2/%.o: FILE_CFLAGS = -mavx2 -mfma
@@ -104,6 +110,8 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(TL_CFLAGS) $(UNWIND) $(FILE_CFLAGS) -MMD -MP -c $< -o $@
 
+$(BUILD)/obj/src/io/packed.o: $(SOURCES)
+
 # The libraries are made anew when this build folder had the other decoder.
 $(BUILD)/jpeg-$(JPEG):
 	@mkdir -p $(@D)
@@ -116,7 +124,7 @@ $(BUILD)/libtl.a: $(LIB_OBJ) $(BUILD)/jpeg-$(JPEG)
 	$(AR) rcs $@ $(LIB_OBJ)
 
 $(BUILD)/libtl.so.$(VERSION): $(LIB_OBJ) $(BUILD)/jpeg-$(JPEG)
-	$(CC) -shared -Wl,-soname,libtl.so.$(SOMAJOR) -Wl,-z,relro,-z,now $(if $(SANITIZE),,-Wl$(comma)--no-undefined) \
+	$(CC) -shared -Wl,-soname,libtl.so.$(SOMAJOR) -Wl,-z,relro,-z,now,-z,noseparate-code $(if $(SANITIZE),,-Wl$(comma)--no-undefined) \
 		$(SANITIZE) $(LIB_OBJ) -o $@ $(TL_LIBS)
 
 $(BUILD)/libtl.so: $(BUILD)/libtl.so.$(VERSION)

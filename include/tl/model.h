@@ -89,6 +89,22 @@ TL_API tl_status tl_model_set_preprocess(tl_model *model, const char *preset);
  * tl_context_check_dtype(). */
 TL_API tl_status tl_model_set_dtype(tl_model *model, tl_dtype dtype);
 
+/* Keeps the weights in the kernels' order in a file between processes: the next one maps it instead
+ * of packing, which shortens the start and shares the memory. Off until asked for; best asked for
+ * right after loading, since it is for predictions, features, raw runs and evaluations prepared
+ * from now on. `path` is the file, "auto" for the model's own with ".packed" behind its name, NULL
+ * for none. The file is used only as far as library, instruction set, layers, input size, dtype and
+ * the weights' checksums are the same, and its own are right; otherwise weights are packed as
+ * without it and it is replaced, atomically. A file that cannot be written is a warning in the
+ * context's log. It is mapped: whoever may write to it can end the process by cutting it, and
+ * change answers, but nothing else. Errors: INVALID_ARGUMENT ("auto", and the model is from no
+ * file), NO_MEMORY. */
+TL_API tl_status tl_model_set_packed_cache(tl_model *model, const char *path);
+/* What became of it as a JSON object: "file", or null; "state": "off", "untried" (nothing was
+ * prepared yet), "used", "written" or "failed" (to be written); "reason": why it was not used, or
+ * not written, "" otherwise. The caller frees the text with tl_string_free(). Errors: NO_MEMORY. */
+TL_API tl_status tl_model_packed_cache(const tl_model *model, char **json);
+
 /* Number of classes, and a class's name (a number as text when the model has no names).
  * The name lives as long as the model; NULL when out of range. */
 TL_API int tl_model_class_count(const tl_model *model);

@@ -19,4 +19,12 @@ static inline uint64_t tl_le64(const unsigned char *p) {
     return (uint64_t)tl_le32(p) | (uint64_t)tl_le32(p + 4) << 32;
 }
 
+/* A hash of 64 bits continued by a number (the last steps of SplitMix64). */
+static inline uint64_t tl_hash(uint64_t hash, uint64_t value) {
+    hash = (hash ^ value) + UINT64_C(0x9e3779b97f4a7c15);
+    hash = (hash ^ hash >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    hash = (hash ^ hash >> 27) * UINT64_C(0x94d049bb133111eb);
+    return hash ^ hash >> 31;
+}
+
 #endif

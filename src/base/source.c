@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,8 +69,19 @@ tl_status tl_source_from_memory(tl_context *ctx, const char *name, const void *d
     return TL_OK;
 }
 
+tl_status tl_source_map(tl_source *source) {
+    void *memory = mmap(NULL, (size_t)source->size, PROT_READ, MAP_SHARED, source->fd, 0);
+    if (memory == MAP_FAILED) return tl_fail_errno(errno, "%s: cannot be mapped", source->name);
+    close(source->fd);
+    source->fd = -1;
+    source->memory = memory;
+    source->mapped = true;
+    return TL_OK;
+}
+
 void tl_source_close(tl_source *source) {
     if (!source->ctx) return;
+    if (source->mapped) munmap((void *)(uintptr_t)source->memory, (size_t)source->size);
     if (source->fd >= 0) close(source->fd);
     tl_free(source->ctx, source->name);
     *source = (tl_source){.fd = -1};

@@ -7,13 +7,15 @@
 
 #include "base/context.h"
 
-/* A readable range of bytes: an open regular file (read with pread) or a caller's memory.
+/* A readable range of bytes: a regular file, open (and read with pread) or mapped, or a caller's
+ * memory.
  * May be read by several threads at once. */
 typedef struct tl_source {
     tl_context *ctx;
     char *name;                  /* for messages: the path, or "memory" */
     uint64_t size;               /* bytes */
-    const unsigned char *memory; /* NULL for a file */
+    const unsigned char *memory; /* NULL for a file that is not mapped */
+    bool mapped;                 /* `memory` is a mapping */
     int fd;                      /* -1 for memory */
     struct timespec modified;    /* the file, when it was opened */
 } tl_source;
@@ -27,6 +29,10 @@ tl_status tl_source_open_no_link(tl_context *ctx, const char *path, tl_source *o
 /* Reads from `data`, which must stay valid until tl_source_close(). `name` is for messages. */
 tl_status tl_source_from_memory(tl_context *ctx, const char *name, const void *data, size_t size,
                                 tl_source *out);
+/* Maps an open file, read-only and shared. Only for files that the user asked to be mapped: one
+ * that somebody cuts meanwhile ends the process (SIGBUS). Errors: IO, NO_MEMORY; the source stays
+ * as it was. */
+tl_status tl_source_map(tl_source *source);
 void tl_source_close(tl_source *source);
 
 /* Reads exactly `count` bytes at `offset`. Errors: TRUNCATED (with the offset), IO. */

@@ -25,8 +25,8 @@ int cli_session_open(cli_session *session, const cli_args *args);
 /* Frees the context; when the job went well, shows the warnings on stderr first. Returns `status`.
  */
 int cli_session_close(cli_session *session, int status);
-/* Opens a session, loads the model `name`, sets --preprocess and --dtype where the command has
- * them, lets `work` use the model and closes the session. */
+/* Opens a session, loads the model `name`, sets --preprocess, --dtype and --packed-cache where the
+ * command has them, lets `work` use the model and closes the session. */
 int cli_with_model(const cli_args *args, const char *name,
                    int (*work)(const cli_session *session, tl_model *model));
 /* Reports the library's last error as this command's failure. */
@@ -62,6 +62,8 @@ void cli_progress_clear(cli_progress *progress);
 json_t *cli_json_text(const char *text);
 /* Writes `object` (which is released) as one line on stdout. NULL counts as out of memory. */
 int cli_print_json(const cli_args *args, json_t *object);
+/* Adds to `object` what became of --packed-cache, if that was given; returns it. */
+json_t *cli_add_packed_cache(const cli_session *session, const tl_model *model, json_t *object);
 
 /* A table like scikit-learn's classification_report(), then the confusion matrix. */
 void cli_print_evaluation(const tl_model *model, const tl_evaluation *evaluation);
@@ -84,6 +86,12 @@ extern const cli_command cli_finetune, cli_eval, cli_predict, cli_features, cli_
     }
 #define CLI_FLAG_LOW_MEMORY                                                                        \
     { "--low-memory", CLI_SWITCH, .help = "smaller packed weights, slower convolutions" }
+#define CLI_FLAG_PACKED_CACHE                                                                      \
+    {                                                                                              \
+        "--packed-cache", CLI_TEXT, .value = "FILE|auto",                                          \
+                                    .help = "keep packed weights in FILE (auto: beside the "       \
+                                            "network's) for a faster start"                        \
+    }
 #define CLI_FLAG_MODEL(what)                                                                       \
     { "--model", CLI_TEXT, .required = true, .value = what, .help = "the network" }
 #define CLI_FLAG_PREPROCESS                                                                        \

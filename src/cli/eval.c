@@ -10,6 +10,7 @@ static const cli_flag flags[] = {
     CLI_FLAG_DTYPE,
     CLI_FLAG_THREADS,
     CLI_FLAG_LOW_MEMORY,
+    CLI_FLAG_PACKED_CACHE,
     CLI_FLAG_JSON,
     {0},
 };
@@ -23,7 +24,7 @@ static int show(const cli_session *session, const tl_model *model, const tl_data
         json_t *object = cli_evaluation_json(model, evaluation);
         if (object) json_object_set_new(object, "skipped", json_integer(skipped));
         if (object) json_object_set_new(object, "dtype", json_string(dtype));
-        return cli_print_json(args, object);
+        return cli_print_json(args, cli_add_packed_cache(session, model, object));
     }
     cli_print_evaluation(model, evaluation);
     printf("\n%lld pictures (%lld skipped), loss %.4f\n",

@@ -9,16 +9,20 @@ static const cli_flag flags[] = {
     CLI_FLAG_DTYPE,
     CLI_FLAG_THREADS,
     CLI_FLAG_LOW_MEMORY,
+    CLI_FLAG_PACKED_CACHE,
     CLI_FLAG_JSON,
     {0},
 };
 
-static int show(const cli_args *args, const tl_tensor *matrix) {
+static int show(const cli_session *session, const tl_model *model, const tl_tensor *matrix) {
+    const cli_args *args = session->args;
     const char *out = cli_text(args, "--out");
     long long rows = tl_tensor_shape(matrix)[0], columns = tl_tensor_shape(matrix)[1];
-    if (cli_given(args, "--json"))
-        return cli_print_json(args, json_pack("{s:o, s:[I, I]}", "out", cli_json_text(out), "shape",
-                                              (json_int_t)rows, (json_int_t)columns));
+    if (cli_given(args, "--json")) {
+        json_t *object = json_pack("{s:o, s:[I, I]}", "out", cli_json_text(out), "shape",
+                                   (json_int_t)rows, (json_int_t)columns);
+        return cli_print_json(args, cli_add_packed_cache(session, model, object));
+    }
     printf("%s: %lld pictures x %lld features\n", out, rows, columns);
     return CLI_OK;
 }
@@ -44,7 +48,7 @@ static int write_features(const cli_session *session, tl_model *model) {
     tl_status status = tl_tensor_create(session->ctx, TL_F32, 2, shape, &matrix);
     if (status == TL_OK) status = extract(args, model, matrix);
     if (status == TL_OK) status = tl_tensor_save_npy(matrix, cli_text(args, "--out"));
-    int result = status == TL_OK ? show(args, matrix) : cli_failed(session);
+    int result = status == TL_OK ? show(session, model, matrix) : cli_failed(session);
     tl_tensor_free(matrix);
     return result;
 }

@@ -50,6 +50,15 @@ int cli_print_json(const cli_args *args, json_t *object) {
     return CLI_OK;
 }
 
+json_t *cli_add_packed_cache(const cli_session *session, const tl_model *model, json_t *object) {
+    char *text = NULL;
+    if (!object || !cli_text(session->args, "--packed-cache")) return object;
+    if (tl_model_packed_cache(model, &text) == TL_OK)
+        json_object_set_new(object, "packed_cache", json_loads(text, 0, NULL));
+    tl_string_free(session->ctx, text);
+    return object;
+}
+
 /* Characters of UTF-8 text: every byte but those that continue one. */
 static int columns(const char *text) {
     int count = 0;

@@ -10,6 +10,7 @@ static const cli_flag flags[] = {
     CLI_FLAG_DTYPE,
     CLI_FLAG_THREADS,
     CLI_FLAG_LOW_MEMORY,
+    CLI_FLAG_PACKED_CACHE,
     CLI_FLAG_JSON,
     {0},
 };
@@ -26,7 +27,7 @@ static int compare(const void *left, const void *right) {
     return a->index - b->index;
 }
 
-static int print_json(const cli_args *args, const tl_model *model, const char *image,
+static int print_json(const cli_session *session, const tl_model *model, const char *image,
                       const answer *answers, int top) {
     json_t *list = json_array();
     for (int i = 0; i < top; i++) {
@@ -34,8 +35,8 @@ static int print_json(const cli_args *args, const tl_model *model, const char *i
         json_array_append_new(list, json_pack("{s:o, s:f}", "class", name, "probability",
                                               (double)answers[i].probability));
     }
-    return cli_print_json(args,
-                          json_pack("{s:o, s:o}", "image", cli_json_text(image), "top", list));
+    json_t *object = json_pack("{s:o, s:o}", "image", cli_json_text(image), "top", list);
+    return cli_print_json(session->args, cli_add_packed_cache(session, model, object));
 }
 
 static void print_text(const tl_model *model, const char *image, const answer *answers, int top) {
@@ -55,8 +56,7 @@ static int predict(const cli_session *session, const tl_model *model, const char
     qsort(answers, (size_t)classes, sizeof *answers, compare);
     int64_t asked = cli_whole(session->args, "--top");
     int top = asked < classes ? (int)asked : classes;
-    if (cli_given(session->args, "--json"))
-        return print_json(session->args, model, image, answers, top);
+    if (cli_given(session->args, "--json")) return print_json(session, model, image, answers, top);
     print_text(model, image, answers, top);
     return CLI_OK;
 }

@@ -12,6 +12,7 @@ static const cli_flag flags[] = {
     CLI_FLAG_DTYPE,
     CLI_FLAG_THREADS,
     CLI_FLAG_LOW_MEMORY,
+    CLI_FLAG_PACKED_CACHE,
     CLI_FLAG_JSON,
     {0},
 };
@@ -27,14 +28,15 @@ static tl_status reorder(tl_tensor **tensor, const int order[4]) {
     return TL_OK;
 }
 
-static int show(const cli_args *args, const tl_tensor *output) {
+static int show(const cli_session *session, const tl_model *model, const tl_tensor *output) {
+    const cli_args *args = session->args;
     const char *path = cli_text(args, "--output");
     if (cli_given(args, "--json")) {
         json_t *shape = json_array();
         for (int i = 0; i < tl_tensor_rank(output); i++)
             json_array_append_new(shape, json_integer(tl_tensor_shape(output)[i]));
-        return cli_print_json(
-            args, json_pack("{s:o, s:o}", "output", cli_json_text(path), "shape", shape));
+        json_t *object = json_pack("{s:o, s:o}", "output", cli_json_text(path), "shape", shape);
+        return cli_print_json(args, cli_add_packed_cache(session, model, object));
     }
     printf("%s:", path);
     for (int i = 0; i < tl_tensor_rank(output); i++)
@@ -60,7 +62,8 @@ static int run_tensor(const cli_session *session, tl_model *model) {
     if (status == TL_OK) status = tl_model_run(model, input, &output);
     if (status == TL_OK && nchw) status = reorder(&output, to_nchw);
     if (status == TL_OK) status = tl_tensor_save_npy(output, cli_text(args, "--output"));
-    int result = status == TL_OK ? show(args, output) : failed(session, turned && !output);
+    int result =
+        status == TL_OK ? show(session, model, output) : failed(session, turned && !output);
     tl_tensor_free(output);
     tl_tensor_free(input);
     return result;

@@ -78,6 +78,8 @@ int cli_with_model(const cli_args *args, const char *name,
     const char *preprocess = cli_text(args, "--preprocess");
     if (status == TL_OK && preprocess) status = tl_model_set_preprocess(model, preprocess);
     if (status == TL_OK) status = tl_model_set_dtype(model, session.dtype);
+    const char *cache = cli_text(args, "--packed-cache");
+    if (status == TL_OK && cache) status = tl_model_set_packed_cache(model, cache);
     result = status == TL_OK ? work(&session, model) : cli_failed(&session);
     tl_model_free(model);
     return cli_session_close(&session, result);

@@ -82,13 +82,12 @@ static void transpose_columns(const pack_task *task, const pack_tap *tap) {
         for (; j + 4 <= tap->columns; j += 4)
             transpose_four(tap->from + j * s->column_step + begin, s->column_step,
                            tap->scale ? tap->scale + j : ones, block + j, width, count);
-        for (; j < tap->columns; j++) {
-            const float *column = tap->from + j * s->column_step + begin;
-            float factor = tap->scale ? tap->scale[j] : 1.0f;
-            for (int64_t i = 0; i < count; i++) block[i * width + j] = column[i] * factor;
-        }
-        for (; j < width; j++) {
-            for (int64_t i = 0; i < count; i++) block[i * width + j] = 0.0f;
+        for (int64_t i = 0; j < width && i < count; i++) {
+            const float *row = tap->from + begin + i;
+            for (int k = j; k < width; k++) block[i * width + k] = 0.0f;
+            for (int k = j; k < tap->columns; k++)
+                block[i * width + k] =
+                    row[k * s->column_step] * (tap->scale ? tap->scale[k] : 1.0f);
         }
         put_rows(task, tap, block, begin, count);
     }

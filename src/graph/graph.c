@@ -64,6 +64,7 @@ void tl_graph_truncate(tl_graph *graph, int last) {
 void tl_graph_free(tl_graph *graph) {
     if (!graph) return;
     tl_graph_truncate(graph, -1);
+    (void)tl_graph_set_pack_cache(graph, NULL);
     if (graph->store.close) graph->store.close(graph->store.user);
     pthread_mutex_destroy(&graph->lock);
     tl_free(graph->ctx, graph->node);
@@ -292,6 +293,8 @@ void tl_graph_move_values(tl_graph *from, tl_graph *to) {
     }
     tl_graph_set_store(to, &from->store);
     from->store = (tl_param_store){0};
+    to->cache = from->cache;
+    from->cache = NULL;
 }
 
 static tl_status visit_param(tl_graph *graph, int index, tl_param_fn visit, void *user) {

@@ -18,7 +18,7 @@ typedef struct tl_param {
     char *name; /* "NODE.PARAM", such as "layer1.0.conv1.weight" */
     tl_shape shape;
     tl_tensor *value; /* NULL in a hollow graph, and while it can be read from the store instead */
-    int stored;       /* its number in the graph's store; -1: it is not there */
+    int stored;       /* its number in the graph's store; -1: it is not there, or changed since */
     int node;
     bool exposed;   /* its value may be written to by a caller at any time between two calls */
     bool learned;   /* trained by gradient, in principle */
@@ -37,6 +37,8 @@ typedef struct tl_param_store {
                       float *out);
     /* Whether slices can be read by themselves; otherwise all of them are, in one call. */
     bool (*divisible)(void *user, int stored);
+    /* A number that follows from the values, whichever file they are in. Thread safe as read. */
+    tl_status (*identify)(void *user, int stored, uint64_t *out);
     void (*close)(void *user);
     void *user;
 } tl_param_store;
@@ -63,8 +65,9 @@ typedef struct tl_graph {
     bool hollow;            /* nodes are added without memory for their parameters */
     int64_t param_limit;    /* the most that tl_graph_add() lets them be; at first no limit */
     tl_param_store store;
-    struct tl_pack *packs; /* packed weights in use by plans (pack.c) */
-    pthread_mutex_t lock;  /* of `packs`, of the store and of which parameters are in memory */
+    struct tl_pack *packs;       /* packed weights in use by plans (pack.c) */
+    struct tl_pack_cache *cache; /* where packed weights are kept between processes, or NULL */
+    pthread_mutex_t lock; /* of `packs`, the cache, the store and which parameters are in memory */
 } tl_graph;
 
 /* A graph of one node, "input", of nominal shape [1, height, width, channels], or
@@ -94,7 +97,7 @@ typedef tl_status (*tl_param_fn)(void *user, int param, const float *value);
 tl_status tl_graph_visit_params(tl_graph *graph, tl_param_fn visit, void *user);
 /* To be called after values in memory were changed: plans made from now on pack them again. */
 void tl_graph_changed(tl_graph *graph);
-/* Hands all values over to a hollow graph of the same parameters, with the store. */
+/* Hands all values over to a hollow graph of the same parameters, with the store and the cache. */
 void tl_graph_move_values(tl_graph *from, tl_graph *to);
 /* Removes every node after `last`, of which no plan may be in use. */
 void tl_graph_truncate(tl_graph *graph, int last);
@@ -179,6 +182,26 @@ void tl_plan_zero_gradients(tl_plan *plan);
 /* Packs exposed parameters again, which may have changed since. (Trained ones are packed in every
  * forward.) Errors: the store's, NO_MEMORY. */
 tl_status tl_plan_repack(tl_plan *plan);
+
+/* --- packed weights in a file (pack_cache.c) -------------------------------------------------- */
+/* Plans made from now on take their packed weights from the file at `path` as far as it has them,
+ * and write it anew when it has not. NULL: no file. Errors: NO_MEMORY. */
+tl_status tl_graph_set_pack_cache(tl_graph *graph, const char *path);
+typedef enum tl_pack_cache_state {
+    TL_PACKS_UNTRIED, /* no plan was made yet */
+    TL_PACKS_USED,    /* all that the last plan packs came from the file */
+    TL_PACKS_WRITTEN, /* the file lacked some and was written anew */
+    TL_PACKS_FAILED   /* and could not be written */
+} tl_pack_cache_state;
+/* What became of the file: `path` is NULL when there is none, `reason` says why it was written, or
+ * could not be; "" otherwise. */
+enum { TL_PACK_REASON = 512 };
+typedef struct tl_pack_cache_report {
+    const char *path; /* lives until the cache is set anew */
+    tl_pack_cache_state state;
+    char reason[TL_PACK_REASON];
+} tl_pack_cache_report;
+void tl_graph_pack_cache_report(tl_graph *graph, tl_pack_cache_report *out);
 
 /* --- the graph as JSON (serialize.c) ---------------------------------------------------------- */
 struct json_t;

@@ -11,9 +11,16 @@ static bool needs_pack(const tl_step *step) {
     return !step->packs && (step->memory.packed || step->fused);
 }
 
+static size_t bias_bytes(const tl_plan *plan, const tl_step *step) {
+    return step->fused ? tl_pack_lines(tl_step_channel_bytes(plan, step)) : 0;
+}
+
+size_t tl_pack_data_bytes(const tl_plan *plan, const tl_step *step) {
+    return bias_bytes(plan, step) + tl_pack_lines(step->memory.packed);
+}
+
 static size_t pack_bytes(const tl_plan *plan, const tl_step *step) {
-    size_t bias = step->fused ? tl_pack_lines(tl_step_channel_bytes(plan, step)) : 0;
-    return tl_pack_lines(sizeof(tl_pack)) + bias + tl_pack_lines(step->memory.packed);
+    return tl_pack_lines(sizeof(tl_pack)) + tl_pack_data_bytes(plan, step);
 }
 
 /* Memory for those of a node's parameters that are not there. */
@@ -104,7 +111,9 @@ typedef struct tl_pack_block {
 static tl_status make_block(const tl_plan *plan, tl_pack_block **out) {
     size_t bytes = tl_pack_lines(sizeof **out);
     for (int s = 0; s < plan->step_count; s++) {
-        if (makes_pack(plan, &plan->step[s])) bytes += pack_bytes(plan, &plan->step[s]);
+        const tl_step *step = &plan->step[s];
+        if (!makes_pack(plan, step)) continue;
+        bytes += step->cached ? tl_pack_lines(sizeof(tl_pack)) : pack_bytes(plan, step);
     }
     tl_pack_block *block = tl_alloc(plan->ctx, bytes);
     TL_CHECK_MEMORY(block);
@@ -117,23 +126,25 @@ static void leave_block(tl_context *ctx, tl_pack_block *block) {
     if (--block->users == 0) tl_free(ctx, block);
 }
 
-/* Room for a pack, still to be filled. */
+/* A pack in a mapped file, or room for one, still to be filled. Nothing writes to the former. */
 static void place_pack(tl_plan *plan, tl_step *step, tl_pack_block *block) {
     tl_pack *pack = (tl_pack *)block->free;
-    char *room = block->free + tl_pack_lines(sizeof *pack);
+    block->free += tl_pack_lines(sizeof *pack);
+    size_t size = tl_pack_data_bytes(plan, step);
+    char *room = step->cached ? (char *)(uintptr_t)step->cached : block->free;
+    if (!step->cached) block->free += size;
     *pack = (tl_pack){.users = 1,
                       .block = block,
-                      .empty = true,
+                      .map = step->cached ? tl_pack_cache_share(plan) : NULL,
+                      .key = step->key,
+                      .size = size,
+                      .empty = !step->cached,
                       .node = step->node,
                       .affine = step->affine,
                       .dtype = step->dtype,
                       .in = pack_shape(plan, step)};
-    if (step->fused) {
-        pack->bias = (float *)room;
-        room += tl_pack_lines(tl_step_channel_bytes(plan, step));
-    }
-    pack->weights = (float *)room;
-    block->free += pack_bytes(plan, step);
+    pack->bias = step->fused ? (float *)room : NULL;
+    pack->weights = (float *)(room + bias_bytes(plan, step));
     block->users++;
     step->pack = pack;
 }
@@ -156,9 +167,9 @@ static bool is_empty(const tl_plan *plan, const tl_step *step) {
 static void list_packs(tl_plan *plan) {
     for (int s = 0; s < plan->step_count; s++) {
         tl_step *step = &plan->step[s];
-        if (!is_empty(plan, step)) continue;
+        if (!step->pack) continue;
         step->pack->empty = false;
-        if (step->own_pack) continue;
+        if (step->own_pack || step->pack->listed) continue;
         step->pack->listed = true;
         step->pack->next = plan->graph->packs;
         plan->graph->packs = step->pack;
@@ -188,9 +199,11 @@ static tl_status take_into(tl_plan *plan, tl_pack_block *block) {
 /* Sizes are of now, since other plans may have come and gone since they were measured. */
 static tl_status take_all(tl_plan *plan) {
     tl_pack_block *block = NULL;
+    tl_pack_cache_match(plan, makes_pack);
     TL_TRY(make_block(plan, &block));
     tl_status status = take_into(plan, block);
     leave_block(plan->ctx, block);
+    if (status == TL_OK) tl_pack_cache_keep(plan);
     return status;
 }
 
@@ -232,6 +245,7 @@ void tl_plan_return_packs(tl_plan *plan) {
         tl_pack *pack = plan->step[s].pack;
         if (!pack || --pack->users > 0) continue;
         if (pack->listed) unlist(graph, pack);
+        tl_pack_map_leave(plan->ctx, pack->map);
         leave_block(plan->ctx, pack->block);
     }
     pthread_mutex_unlock(&graph->lock);
@@ -250,6 +264,8 @@ void tl_graph_forget_packs(tl_graph *graph, int last) {
 /* What is not in memory is as in the store. */
 void tl_graph_changed(tl_graph *graph) {
     pthread_mutex_lock(&graph->lock);
+    for (int i = 0; i < graph->param_count; i++)
+        if (graph->param[i].value) graph->param[i].stored = -1;
     for (tl_pack *pack = graph->packs, *next; pack; pack = next) {
         next = pack->next;
         if (any_param(graph, pack->node, is_in_memory) ||

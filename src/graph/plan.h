@@ -47,6 +47,9 @@ tl_status tl_graph_settle_param(tl_graph *graph, int param);
 typedef struct tl_pack {
     struct tl_pack *next;
     struct tl_pack_block *block; /* whose memory it is in */
+    struct tl_pack_map *map;     /* the mapped file that its values are in instead, or NULL */
+    uint64_t key;                /* in such a file; 0: it is not to be there */
+    size_t size;                 /* of bias and weights, which lie one behind the other */
     int users;                   /* plans */
     bool listed;                 /* in graph->packs: new plans may use it */
     bool empty;                  /* still to be filled */
@@ -101,8 +104,10 @@ typedef struct tl_step {
     bool own_pack;   /* shares its pack with nobody, since a parameter is exposed */
     tl_op_memory memory;
     tl_pack *pack;
-    int band;          /* in plan->band, or -1 */
-    size_t lane_value; /* where in a lane its output is, when that is banded */
+    uint64_t key;       /* as in the pack that it is about to make */
+    const void *cached; /* the pack's values in a mapped file, or NULL */
+    int band;           /* in plan->band, or -1 */
+    size_t lane_value;  /* where in a lane its output is, when that is banded */
     int saved, work_forward, work_backward, work_again, packed; /* buffers */
     int copies[3]; /* buffers, by tl_pass: operands in another dtype than they are stored in */
 } tl_step;
@@ -259,6 +264,17 @@ static inline size_t tl_step_channel_bytes(const tl_plan *plan, const tl_step *s
     const tl_shape *shape = &plan->value[step->node].shape;
     return (size_t)shape->dim[shape->rank - 1] * sizeof(float);
 }
+/* pack_cache.c, with the graph's lock held: finds which of the packs that are `wanted` the graph's
+ * file has, as step->cached; a pack's share in the file that is mapped; writes the file anew when
+ * it lacked some that the plan has made since. */
+typedef struct tl_pack_map tl_pack_map;
+typedef struct tl_pack_cache tl_pack_cache;
+void tl_pack_cache_match(tl_plan *plan, tl_step_test wanted);
+tl_pack_map *tl_pack_cache_share(tl_plan *plan);
+void tl_pack_map_leave(tl_context *ctx, tl_pack_map *map); /* NULL is allowed */
+void tl_pack_cache_keep(tl_plan *plan);
+/* Bytes of the values of a step's pack. */
+size_t tl_pack_data_bytes(const tl_plan *plan, const tl_step *step);
 /* pack.c: what packing will take, into plan->memory; bringing packs and parameters there; giving
  * the packs back. */
 void tl_plan_measure_packs(tl_plan *plan);

@@ -319,6 +319,17 @@ tl_status tl_weights_check(const tl_weights *weights, int index) {
     return status;
 }
 
+tl_status tl_weights_checksum(const tl_weights *weights, int index, uint32_t *crc) {
+    const tl_weight *item = &weights->item[index];
+    uint64_t bytes = element_span(item, tl_shape_count(&item->shape)) * tl_dtype_size(item->dtype);
+    const tl_weight_record *record = item->record < 0 ? NULL : &weights->record[item->record];
+    bool known = record && atomic_load(&record->checked) && item->offset == record->offset &&
+                 bytes == record->size;
+    if (!known) return tl_source_crc32(source_of(weights, item), item->offset, bytes, crc);
+    *crc = record->crc;
+    return TL_OK;
+}
+
 tl_status tl_weights_unchanged(const tl_weights *weights, int index) {
     return tl_source_unchanged(source_of(weights, &weights->item[index]));
 }

@@ -69,6 +69,9 @@ tl_status tl_weights_read(const tl_weights *weights, int index, float *out);
 /* Checks what reading would, and that every value is finite, without keeping the values. Thread
  * safe. Errors: as tl_weights_read(), CORRUPT (names tensor and element). */
 tl_status tl_weights_check(const tl_weights *weights, int index);
+/* CRC-32 of the bytes that hold the tensor, its elements and what may lie between them. Thread
+ * safe. Errors: as tl_weights_read(). */
+tl_status tl_weights_checksum(const tl_weights *weights, int index, uint32_t *crc);
 /* Fails when the file that holds the tensor was written to since it was opened: as
  * tl_source_unchanged(). */
 tl_status tl_weights_unchanged(const tl_weights *weights, int index);

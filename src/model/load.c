@@ -6,7 +6,7 @@
 #include "model/model.h"
 
 /* Takes over `source`, also on failure. */
-static tl_status load_source(tl_context *ctx, tl_source *source, tl_model **out) {
+static tl_status read_source(tl_context *ctx, tl_source *source, tl_model **out) {
     tl_weights *weights = NULL;
     if (tl_onnx_sniff(source)) {
         tl_status status = tl_model_from_onnx(ctx, source, out);
@@ -17,6 +17,21 @@ static tl_status load_source(tl_context *ctx, tl_source *source, tl_model **out)
     tl_status status = tl_weights_is_saved_model(weights) ? tl_model_from_saved(weights, out)
                                                           : tl_model_from_weights(weights, out);
     tl_weights_free(weights);
+    return status;
+}
+
+static tl_status load_source(tl_context *ctx, tl_source *source, tl_model **out) {
+    bool named = source->fd >= 0;
+    char *file = named ? tl_strdup(ctx, source->name) : NULL;
+    if (named && !file) {
+        tl_source_close(source);
+        return TL_NO_MEMORY;
+    }
+    tl_status status = read_source(ctx, source, out);
+    if (status == TL_OK)
+        (*out)->file = file;
+    else
+        tl_free(ctx, file);
     return status;
 }
 

@@ -53,6 +53,7 @@ void tl_model_free(tl_model *model) {
     tl_plan_pool_free(model->plans);
     tl_graph_free(model->graph);
     tl_free(ctx, model->backbone);
+    tl_free(ctx, model->file);
     tl_free(ctx, model->origin);
     tl_free(ctx, model->class_name);
     tl_free(ctx, model->class_text);

@@ -24,6 +24,7 @@ struct tl_model {
     tl_preprocess
         preprocess; /* meaningful when the input is a picture, see tl_model_sees_pictures() */
     bool preprocess_known;   /* false: nobody has said what the weights expect */
+    char *file;              /* that it was loaded from, or NULL */
     char *origin;            /* the file of a model whose preprocessing is not known; else NULL */
     int features;            /* last node of the backbone: its value is the feature map */
     int class_count;         /* 0 when the last node is no classifier */

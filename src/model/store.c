@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "model/model.h"
 
 typedef struct stored_param {
@@ -117,6 +118,26 @@ static tl_status read_stored(void *user, int stored, const tl_shape *shape, int6
     return tl_failure_raise(&job.failure);
 }
 
+/* Its bytes and how they are read. */
+static tl_status identify(void *user, int stored, uint64_t *out) {
+    const file_store *store = user;
+    const stored_param *item = &store->item[stored];
+    const tl_weight *weight = &store->weights->item[item->index];
+    uint32_t crc = 0;
+    TL_TRY(tl_weights_checksum(store->weights, item->index, &crc));
+    uint64_t hash = tl_hash(crc, (uint64_t)weight->dtype);
+    for (int i = 0; i < weight->shape.rank; i++) {
+        hash = tl_hash(hash, (uint64_t)weight->shape.dim[i]);
+        hash = tl_hash(hash, (uint64_t)weight->stride[i]);
+    }
+    const tl_layout_map *map = &item->map;
+    const int64_t steps[] = {map->differs, map->stride.output, map->stride.row, map->stride.column,
+                             map->stride.input};
+    for (int i = 0; map->differs && i < 5; i++) hash = tl_hash(hash, (uint64_t)steps[i]);
+    *out = hash;
+    return TL_OK;
+}
+
 /* --- making ----------------------------------------------------------------------------------- */
 
 static void close_store(void *user) {
@@ -185,7 +206,8 @@ tl_status tl_model_fill_graph(tl_graph *graph, tl_weights *weights, const int *i
     file_store *store = NULL;
     TL_TRY(make_store(graph, weights, index, layout, &store));
     for (int i = 0; i < graph->param_count; i++) graph->param[i].stored = i;
-    tl_graph_set_store(graph, &(tl_param_store){read_stored, is_divisible, close_store, store});
+    tl_graph_set_store(graph,
+                       &(tl_param_store){read_stored, is_divisible, identify, close_store, store});
     if (weights->source.fd >= 0) return TL_OK;
     /* A caller's memory is not kept. */
     tl_status status = load_all(graph);
