@@ -697,6 +697,82 @@ static void test_wrong_options_are_refused(void **state) {
     close_place(&p);
 }
 
+static void put_model(const place *p, const char *backbone) {
+    tl_model *model = NULL;
+    assert_ok(tl_model_create(p->ctx, backbone, 0, 7, &model));
+    assert_ok(tl_model_save(model, p->backbone));
+    tl_model_free(model);
+}
+
+/* SqueezeNet has features.0 to features.12, the first with weights, the next without. */
+static void test_a_frozen_part_is_no_other(void **state) {
+    (void)state;
+    place p = open_place(2);
+    put_model(&p, "squeezenet1_1");
+    tl_finetune_options o = base_options(&p);
+    tl_model *model = NULL;
+    o.preprocess = NULL;
+    o.image_size = 32;
+    o.epochs = 1;
+    o.freeze = "features.1";
+    assert_ok(tl_finetune(p.ctx, &o, &model, NULL));
+    for (int i = 0; i < model->graph->param_count; i++) {
+        const tl_param *param = &model->graph->param[i];
+        bool frozen = strncmp(param->name, "features.0.", 11) == 0;
+        if (param->learned && param->trainable == frozen)
+            fail_msg("%s is %s", param->name, frozen ? "thawed" : "frozen");
+    }
+    tl_model_free(model);
+    close_place(&p);
+}
+
+static void test_one_file_cannot_be_model_and_report(void **state) {
+    (void)state;
+    place p = open_place(1);
+    tl_finetune_options o = base_options(&p);
+    char other[LONG_PATH], link[LONG_PATH], folder[LONG_PATH];
+    snprintf(other, sizeof other, "%s/data/../model.safetensors", p.folder);
+    snprintf(link, sizeof link, "%s/link", p.folder);
+    assert_int_equal(symlink(p.out, link), 0);
+    snprintf(folder, sizeof folder, "%s/here", p.folder);
+    assert_int_equal(symlink(".", folder), 0);
+    snprintf(folder, sizeof folder, "%s/here/model.safetensors", p.folder);
+    const char *const reports[] = {p.out, other, link, folder};
+    for (int i = 0; i < 4; i++) {
+        o.report = reports[i];
+        refuse(&p, &o, TL_INVALID_ARGUMENT, "is the file of option out");
+    }
+    count_entries(p.folder);
+    close_place(&p);
+}
+
+/* Written to, but not looked into. Root may do both, and is somebody else meanwhile. */
+static void test_a_folder_that_cannot_be_read(void **state) {
+    (void)state;
+    enum { NOBODY = 65534 };
+    place p = open_place(1);
+    const bool root = geteuid() == 0;
+    char inside[LONG_PATH], out[LONG_PATH + 2], report[LONG_PATH + 2];
+    snprintf(inside, sizeof inside, "%s/inside", p.folder);
+    snprintf(out, sizeof out, "%s/m", inside);
+    snprintf(report, sizeof report, "%s/r", inside);
+    assert_int_equal(mkdir(inside, 0300), 0);
+    assert_int_equal(chmod(p.folder, 0755), 0);
+    if (root) assert_int_equal(chown(inside, NOBODY, NOBODY), 0);
+    if (root) assert_int_equal(seteuid(NOBODY), 0);
+    assert_null(opendir(inside));
+    tl_finetune_options o = base_options(&p);
+    o.epochs = 1;
+    o.out = out;
+    o.report = report;
+    assert_ok(tl_finetune(p.ctx, &o, NULL, NULL));
+    if (root) assert_int_equal(seteuid(0), 0);
+    assert_int_equal(chmod(inside, 0700), 0);
+    assert_int_equal(access(out, F_OK), 0);
+    assert_int_equal(access(report, F_OK), 0);
+    close_place(&p);
+}
+
 static void spoil(const place *p, int label, int index) {
     char path[LONG_PATH];
     snprintf(path, sizeof path, "%s/%s/%02d.bmp", p->data, class_names[label], index);
@@ -980,6 +1056,9 @@ int main(void) {
         cmocka_unit_test(test_every_key_can_be_set),
         cmocka_unit_test(test_wrong_values_name_the_choices),
         cmocka_unit_test(test_wrong_options_are_refused),
+        cmocka_unit_test(test_a_frozen_part_is_no_other),
+        cmocka_unit_test(test_one_file_cannot_be_model_and_report),
+        cmocka_unit_test(test_a_folder_that_cannot_be_read),
         cmocka_unit_test(test_bad_pictures_are_skipped_and_named),
         cmocka_unit_test(test_validation_folder),
         cmocka_unit_test(test_sigmoid_and_other_heads),

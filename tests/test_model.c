@@ -142,6 +142,36 @@ static void test_freezing(void **state) {
     tl_context_free(ctx);
 }
 
+/* part.1.fc .. part.12.fc */
+static tl_model *make_siblings(tl_context *ctx) {
+    tl_model *model = NULL;
+    char name[32];
+    assert_ok(tl_model_create_empty(ctx, 0, 0, 4, &model));
+    for (int i = 1; i <= 12; i++) {
+        snprintf(name, sizeof name, "part.%d.fc", i);
+        assert_ok(tl_model_add(model, "dense", name, "units=4", NULL, 0, 1));
+    }
+    return model;
+}
+
+static void test_a_prefix_ends_where_a_part_does(void **state) {
+    (void)state;
+    static const struct {
+        const char *prefix;
+        int frozen;
+    } cases[] = {{"part.1", 1}, {"part.1.", 1}, {"part.12", 1}, {"part.11.fc", 1}, {"part.1.fc", 1},
+                 {"part", 12},  {"part.", 12},  {"pa", 12},     {"part.10.f", 1}};
+    tl_context *ctx = make_context(1, NULL);
+    tl_model *model = make_siblings(ctx);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_ok(tl_model_freeze(model, "", false));
+        assert_ok(tl_model_freeze(model, cases[i].prefix, true));
+        assert_int_equal(trainable_layers(model), 12 - cases[i].frozen);
+    }
+    tl_model_free(model);
+    tl_context_free(ctx);
+}
+
 static void test_heads(void **state) {
     (void)state;
     tl_context *ctx = make_context(1, NULL);
@@ -976,6 +1006,7 @@ int main(void) {
         cmocka_unit_test(test_backbones_are_listed),
         cmocka_unit_test(test_created_backbone),
         cmocka_unit_test(test_freezing),
+        cmocka_unit_test(test_a_prefix_ends_where_a_part_does),
         cmocka_unit_test(test_heads),
         cmocka_unit_test(test_wrong_heads_change_nothing),
         cmocka_unit_test(test_vector_networks),

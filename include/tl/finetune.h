@@ -41,13 +41,13 @@ typedef struct tl_finetune_options {
     const char *pool;       /* "gap", "gmp" or "flatten"; default "gap" */
     const char *head;       /* layers before the classifier; default "" (a linear classifier) */
     const char *activation; /* "softmax" or "sigmoid" (two classes); default "softmax" */
-    const char *freeze; /* "all" (the backbone; default), "none", or a layer name prefix: freezes up
-                           to and including the last layer that matches */
-    const char *augment;   /* see tl_loader_options */
-    const char *optimizer; /* "sgd", "adam", "adamw", "rmsprop"; default "adam" */
-    const char *style;     /* "keras" or "pytorch"; default "keras" */
-    double lr;             /* default 1e-3 */
-    double momentum;       /* default 0 */
+    const char *freeze;     /* "all" (the backbone; default), "none", or a layer name prefix, as for
+                               tl_model_freeze(): freezes up to and including the last that matches */
+    const char *augment;    /* see tl_loader_options */
+    const char *optimizer;  /* "sgd", "adam", "adamw", "rmsprop"; default "adam" */
+    const char *style;      /* "keras" or "pytorch"; default "keras" */
+    double lr;              /* default 1e-3 */
+    double momentum;        /* default 0 */
     bool nesterov;
     double weight_decay;      /* default 0 */
     int epochs;               /* most epochs; default 30 */
@@ -88,8 +88,10 @@ TL_API const char *tl_finetune_options_key(int index);
  * same model, bit for bit, at any number of threads.
  * *model and *report (either may be NULL) belong to the caller.
  * Errors: those of loading and scanning, INVALID_ARGUMENT (names the option and the choices),
- * UNSUPPORTED (a dtype that this machine does not compute in), * LIMIT (too many unreadable
- * pictures), DIVERGED, CANCELLED, IO, NO_MEMORY. Nothing is written on failure. */
+ * NOT_FOUND (the preprocessing: lists them), UNSUPPORTED (a dtype that this machine does not
+ * compute in), LIMIT (too many unreadable pictures), DIVERGED, CANCELLED, IO, NO_MEMORY. On failure
+ * `out` and `report` are as they were; only when renaming the finished report into place is what
+ * fails, the model is already there. */
 TL_API tl_status tl_finetune(tl_context *ctx, const tl_finetune_options *options, tl_model **model,
                              tl_report **report);
 

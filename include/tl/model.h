@@ -143,8 +143,10 @@ TL_API int tl_model_layer_count(const tl_model *model);
 TL_API const char *tl_model_layer_name(const tl_model *model, int index);
 TL_API const char *tl_model_layer_type(const tl_model *model, int index);
 
-/* Freezes (or thaws) every layer whose name begins with `prefix`; "" means all. A frozen
- * layer's parameters do not change in training; its batch norm uses the stored statistics.
+/* Freezes (or thaws) every layer whose name begins with `prefix`; "" means all. Where the prefix is
+ * a whole part of names, up to a '.', a '_' or the end, it is taken as such: "features.1" is not
+ * "features.12". A frozen layer's parameters do not change in training; its batch norm uses the
+ * stored statistics.
  * Errors: NOT_FOUND (no layer matches). */
 TL_API tl_status tl_model_freeze(tl_model *model, const char *prefix, bool frozen);
 /* Freezes layers 0 .. count-1 and thaws the others. Errors: INVALID_ARGUMENT. */

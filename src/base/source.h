@@ -57,6 +57,11 @@ typedef struct tl_writer {
 
 tl_status tl_writer_open(tl_context *ctx, const char *path, tl_writer *out);
 tl_status tl_writer_write(tl_writer *writer, const void *data, size_t count);
+/* Whether both write the same file: one name in one folder, whatever their paths. */
+tl_status tl_writer_compare(const tl_writer *a, const tl_writer *b, bool *same);
+/* Brings everything to the disk, so that nothing but the renaming is left for the commit, which
+ * calls this where the caller has not. No writing after it; abandon the writer when it fails. */
+tl_status tl_writer_finish(tl_writer *writer);
 /* Makes the file appear and releases the writer, whether or not it succeeds. */
 tl_status tl_writer_commit(tl_writer *writer);
 /* Removes the temporary and releases the writer. Harmless after a commit. */

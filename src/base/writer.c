@@ -66,12 +66,12 @@ tl_status tl_writer_write(tl_writer *writer, const void *data, size_t count) {
     return TL_OK;
 }
 
-/* Makes the rename durable. A file system that cannot sync folders (EINVAL) has nothing to add. */
-static tl_status sync_folder(const char *path) {
-    char folder[4096];
+enum { FOLDER_CAPACITY = 4096 };
+
+static tl_status folder_of(const char *path, char folder[FOLDER_CAPACITY]) {
     const char *slash = strrchr(path, '/');
     size_t length = slash ? (size_t)(slash - path) : 0;
-    if (length >= sizeof folder) return tl_fail(TL_LIMIT, "%s: path too long", path);
+    if (length >= FOLDER_CAPACITY) return tl_fail(TL_LIMIT, "%s: path too long", path);
     if (!slash) {
         strcpy(folder, ".");
     } else if (length == 0) {
@@ -80,20 +80,53 @@ static tl_status sync_folder(const char *path) {
         memcpy(folder, path, length);
         folder[length] = '\0';
     }
+    return TL_OK;
+}
+
+/* Makes the rename durable. A file system that cannot sync folders (EINVAL) has nothing to add, and
+ * a folder that may be written to but not read (EACCES) cannot be synced by us. */
+static tl_status sync_folder(const char *path) {
+    char folder[FOLDER_CAPACITY];
+    TL_TRY(folder_of(path, folder));
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && errno == EACCES) return TL_OK;
     if (fd < 0) return tl_fail_errno(errno, "%s: cannot be opened", folder);
     int error = fsync(fd) != 0 && errno != EINVAL ? errno : 0;
     close(fd);
     return error ? tl_fail_errno(error, "%s: syncing the folder", folder) : TL_OK;
 }
 
-tl_status tl_writer_commit(tl_writer *writer) {
+static const char *last_part(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+tl_status tl_writer_compare(const tl_writer *a, const tl_writer *b, bool *same) {
+    char folder[2][FOLDER_CAPACITY];
+    struct stat info[2];
+    *same = false;
+    if (strcmp(last_part(a->path), last_part(b->path)) != 0) return TL_OK;
+    TL_TRY(folder_of(a->path, folder[0]));
+    TL_TRY(folder_of(b->path, folder[1]));
+    for (int i = 0; i < 2; i++)
+        if (stat(folder[i], &info[i]) != 0)
+            return tl_fail_errno(errno, "%s: cannot be looked at", folder[i]);
+    *same = info[0].st_dev == info[1].st_dev && info[0].st_ino == info[1].st_ino;
+    return TL_OK;
+}
+
+tl_status tl_writer_finish(tl_writer *writer) {
     tl_status status = TL_OK;
     if (fsync(writer->fd) != 0) status = tl_fail_errno(errno, "%s: syncing", writer->path);
     if (close(writer->fd) != 0 && status == TL_OK) {
         status = tl_fail_errno(errno, "%s: closing", writer->path);
     }
     writer->fd = -1;
+    return status;
+}
+
+tl_status tl_writer_commit(tl_writer *writer) {
+    tl_status status = writer->fd >= 0 ? tl_writer_finish(writer) : TL_OK;
     if (status == TL_OK && rename(writer->temporary, writer->path) != 0) {
         status = tl_fail_errno(errno, "%s: renaming into place", writer->path);
     }

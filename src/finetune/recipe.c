@@ -10,14 +10,33 @@
 
 /* --- before anything long ----------------------------------------------------------------- */
 
-/* Whether a file can be put there: better known now than after an hour of training. */
-static tl_status check_place(tl_context *ctx, const char *option, const char *path) {
+static tl_status open_place(tl_context *ctx, const char *option, const char *path,
+                            tl_writer *probe) {
+    *probe = (tl_writer){.fd = -1};
     if (!tl_option_given(path)) return TL_OK;
-    tl_writer probe;
-    tl_status status = tl_writer_open(ctx, path, &probe);
-    if (status != TL_OK) return tl_fail_in(status, "option %s", option);
-    tl_writer_abandon(&probe);
+    tl_status status = tl_writer_open(ctx, path, probe);
+    return status == TL_OK ? TL_OK : tl_fail_in(status, "option %s", option);
+}
+
+static tl_status check_two_places(const tl_writer *out, const tl_writer *report) {
+    bool same = false;
+    if (!out->path || !report->path) return TL_OK;
+    TL_TRY(tl_writer_compare(out, report, &same));
+    TL_CHECK(!same, TL_INVALID_ARGUMENT,
+             "option report: %s is the file of option out: the report would replace the model",
+             report->path);
     return TL_OK;
+}
+
+/* Whether both files can be put there: better known now than after an hour of training. */
+static tl_status check_places(tl_context *ctx, const tl_finetune_options *o) {
+    tl_writer out, report = {.fd = -1};
+    tl_status status = open_place(ctx, "out", o->out, &out);
+    if (status == TL_OK) status = open_place(ctx, "report", o->report, &report);
+    if (status == TL_OK) status = check_two_places(&out, &report);
+    tl_writer_abandon(&out);
+    tl_writer_abandon(&report);
+    return status;
 }
 
 static tl_status check_dtype(const tl_run *run) {
@@ -31,8 +50,7 @@ static tl_status check(tl_run *run) {
     const tl_finetune_options *o = &run->options;
     TL_TRY(tl_finetune_options_check(run->ctx, o));
     TL_TRY(check_dtype(run));
-    TL_TRY(check_place(run->ctx, "out", o->out));
-    return check_place(run->ctx, "report", o->report);
+    return check_places(run->ctx, o);
 }
 
 /* --- data --------------------------------------------------------------------------------- */
@@ -118,8 +136,9 @@ static void list_prefixes(const tl_graph *graph, int last, char *text, size_t si
 }
 
 static tl_status find_freeze_layer(const tl_model *model, const char *prefix, int *last) {
+    tl_layer_prefix wanted = tl_layer_prefix_make(model->graph, model->features + 1, prefix);
     for (int i = model->features; i > 0; i--)
-        if (strncmp(model->graph->node[i].name, prefix, strlen(prefix)) == 0) {
+        if (tl_layer_prefix_matches(&wanted, model->graph->node[i].name)) {
             *last = i;
             return TL_OK;
         }
@@ -270,7 +289,8 @@ static tl_status set_summary(tl_run *run, const tl_report *report) {
     return status;
 }
 
-/* The page is written in full before the model appears, and appears right after it. */
+/* The page is on the disk in full before the model appears, and appears right after it: once the
+ * model is there, a renaming is all that could fail. */
 static tl_status save(tl_run *run, const tl_report *report) {
     const tl_finetune_options *o = &run->options;
     if (!tl_option_given(o->report))
@@ -285,6 +305,7 @@ static tl_status save(tl_run *run, const tl_report *report) {
     }
     status = tl_writer_write(&writer, html.data, html.length);
     tl_free(run->ctx, html.data);
+    if (status == TL_OK) status = tl_writer_finish(&writer);
     if (status == TL_OK && tl_option_given(o->out)) status = tl_model_save(run->model, o->out);
     if (status == TL_OK) return tl_writer_commit(&writer);
     tl_writer_abandon(&writer);

@@ -218,13 +218,29 @@ static void freeze_node(tl_graph *graph, int node, bool frozen) {
         graph->param[i].trainable = graph->param[i].learned && !frozen;
 }
 
+bool tl_layer_prefix_matches(const tl_layer_prefix *prefix, const char *name) {
+    size_t length = strlen(prefix->text);
+    if (strncmp(name, prefix->text, length) != 0) return false;
+    bool ends = length == 0 || strchr("._", prefix->text[length - 1]) || strchr("._", name[length]);
+    return ends || !prefix->whole;
+}
+
+tl_layer_prefix tl_layer_prefix_make(const tl_graph *graph, int count, const char *text) {
+    tl_layer_prefix prefix = {text, true};
+    for (int i = 0; i < count; i++)
+        if (tl_layer_prefix_matches(&prefix, graph->node[i].name)) return prefix;
+    prefix.whole = false;
+    return prefix;
+}
+
 tl_status tl_model_freeze(tl_model *model, const char *prefix, bool frozen) {
     TL_CHECK(model && prefix, TL_INVALID_ARGUMENT, "model or prefix is NULL");
-    size_t length = strlen(prefix);
+    tl_graph *graph = model->graph;
+    tl_layer_prefix wanted = tl_layer_prefix_make(graph, graph->node_count, prefix);
     int matches = 0;
-    for (int i = 0; i < model->graph->node_count; i++) {
-        if (strncmp(model->graph->node[i].name, prefix, length) != 0) continue;
-        freeze_node(model->graph, i, frozen);
+    for (int i = 0; i < graph->node_count; i++) {
+        if (!tl_layer_prefix_matches(&wanted, graph->node[i].name)) continue;
+        freeze_node(graph, i, frozen);
         matches++;
     }
     TL_CHECK(matches > 0, TL_NOT_FOUND,

@@ -69,6 +69,16 @@ tl_status tl_model_set_training_summary(tl_model *model, const char *json);
  * Errors: INVALID_ARGUMENT, SHAPE (a layer's weights depend on the size: names it), NO_MEMORY. */
 tl_status tl_model_resize_input(tl_model *model, int height, int width);
 
+/* The layers that the beginning of a name means: those where it ends a part of the name, so that
+ * "features.1" is not "features.12"; only where there is none, all that begin so. */
+typedef struct tl_layer_prefix {
+    const char *text;
+    bool whole;
+} tl_layer_prefix;
+/* Of the first `count` nodes. */
+tl_layer_prefix tl_layer_prefix_make(const tl_graph *graph, int count, const char *text);
+bool tl_layer_prefix_matches(const tl_layer_prefix *prefix, const char *name);
+
 /* Whether tl_model_set_head() would accept `layers` (head.c). INVALID_ARGUMENT names the part. */
 tl_status tl_head_check(tl_context *ctx, const char *layers);
 
