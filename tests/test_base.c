@@ -30,6 +30,33 @@ static void context_options_are_checked(void **state) {
     tl_context_free(NULL);
 }
 
+typedef struct newer_options { /* of a header with one more field than the library's */
+    tl_loader_options known;
+    char *added;
+} newer_options;
+
+static void options_of_any_size(void **state) {
+    (void)state;
+    newer_options newer;
+    memset(&newer, 0xff, sizeof newer);
+    tl_loader_options_init(&newer.known, sizeof newer);
+    assert_int_equal(newer.known.size, sizeof newer);
+    assert_int_equal(newer.known.batch, 32);
+    assert_null(newer.added);
+    unsigned char small[4] = {1, 2, 3, 4}, same[4] = {1, 2, 3, 4};
+    tl_loader_options_init((tl_loader_options *)(void *)small, sizeof small);
+    assert_memory_equal(small, same, sizeof small);
+    tl_context_options none = {.threads = 1};
+    tl_context *ctx = NULL;
+    assert_fails(tl_context_create(&none, &ctx), TL_INVALID_ARGUMENT,
+                 "context: the options' size is 0, they were not initialised");
+    assert_null(ctx);
+    none.size = offsetof(tl_context_options, alloc); /* an older caller's */
+    assert_ok(tl_context_create(&none, &ctx));
+    assert_int_equal(tl_context_threads(ctx), 1);
+    tl_context_free(ctx);
+}
+
 static void every_instruction_set_can_be_chosen(void **state) {
     (void)state;
     const char *names[16];
@@ -351,6 +378,7 @@ static void checksums_are_right(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(context_options_are_checked),
+        cmocka_unit_test(options_of_any_size),
         cmocka_unit_test(every_instruction_set_can_be_chosen),
         cmocka_unit_test(an_unknown_instruction_set_is_refused),
         cmocka_unit_test(threads_are_no_more_than_of_use),

@@ -606,6 +606,7 @@ static const struct {
     {"val_split", "1", "above 0 and below 1"},
     {"val_split", "nan", "above 0"},
     {"lr", "0", "above 0"},
+    {"lr", "-1", "above 0"},
     {"lr", "1,5", "option lr is '1,5'"},
     {"lr", "", "option lr is ''"},
     {"momentum", "-1", "a number from 0 to 1"},
@@ -645,7 +646,7 @@ static void test_wrong_values_name_the_choices(void **state) {
     assert_fails(tl_finetune_options_set(o, "owner", "1"), TL_NOT_FOUND, "owner");
     assert_fails(tl_finetune_options_set(o, NULL, "1"), TL_INVALID_ARGUMENT, NULL);
     assert_fails(tl_finetune_options_set(o, "lr", NULL), TL_INVALID_ARGUMENT, NULL);
-    assert_true(o->lr == 1e-3 && o->epochs == 30); /* nothing wrong was taken over */
+    assert_true(o->lr == -1 && o->epochs == 30); /* nothing wrong was taken over */
     tl_finetune_options_free(o);
     tl_finetune_options mine;
     tl_finetune_options_init(&mine, sizeof mine);
@@ -680,7 +681,9 @@ static void test_wrong_options_are_refused(void **state) {
     REFUSE(o.epochs = -3, TL_INVALID_ARGUMENT, "option epochs is '-3'");
     REFUSE(o.lr = NAN, TL_INVALID_ARGUMENT, "option lr");
     REFUSE(o.dtype = "f16", TL_INVALID_ARGUMENT, "one of f32");
-    REFUSE(o.dtype = NULL, TL_INVALID_ARGUMENT, "option dtype");
+    REFUSE(o.dtype = "", TL_INVALID_ARGUMENT, "option dtype");
+    REFUSE(o.size = 0, TL_INVALID_ARGUMENT, "finetune: the options' size is 0");
+    REFUSE(o.lr = -0.1, TL_INVALID_ARGUMENT, "option lr is '-0.1'");
     REFUSE(o.augment = "flip,sparkle", TL_INVALID_ARGUMENT, "sparkle");
     REFUSE(o.head = "many", TL_INVALID_ARGUMENT, "many");
     REFUSE(o.activation = "sigmoid", TL_INVALID_ARGUMENT, "2 classes, got 3");
@@ -694,6 +697,40 @@ static void test_wrong_options_are_refused(void **state) {
 #undef REFUSE
     assert_fails(tl_finetune(NULL, &good, NULL, NULL), TL_INVALID_ARGUMENT, "NULL");
     assert_fails(tl_finetune(p.ctx, NULL, NULL, NULL), TL_INVALID_ARGUMENT, "NULL");
+    close_place(&p);
+}
+
+/* What is left to the optimiser is its framework's default, and the report says which it was. */
+static void test_settings_left_to_the_optimizer(void **state) {
+    (void)state;
+    static const struct {
+        const char *optimizer, *style;
+        double lr, weight_decay;
+    } cases[] = {{NULL, NULL, 1e-3, 0},
+                 {"sgd", "keras", 1e-2, 0},
+                 {"adamw", NULL, 1e-3, 0.004},
+                 {"adamw", "pytorch", 1e-3, 0.01},
+                 {"rmsprop", "pytorch", 1e-2, 0}};
+    place p = open_place(1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        tl_finetune_options o = base_options(&p);
+        o.epochs = 1;
+        o.lr = -1;
+        o.optimizer = cases[i].optimizer;
+        o.style = cases[i].style;
+        o.pool = o.head = o.activation = o.freeze = o.dtype = NULL;
+        tl_report *report = NULL;
+        assert_ok(tl_finetune(p.ctx, &o, NULL, &report));
+        json_t *root = json_loads(tl_report_json(report), 0, NULL);
+        json_t *settings = json_object_get(root, "settings");
+        const char *name = json_string_value(json_object_get(settings, "optimizer"));
+        assert_string_equal(name, cases[i].optimizer ? cases[i].optimizer : "adam");
+        assert_true(json_real_value(json_object_get(settings, "lr")) == cases[i].lr);
+        assert_true(json_real_value(json_object_get(settings, "weight_decay")) ==
+                    cases[i].weight_decay);
+        json_decref(root);
+        tl_report_free(report);
+    }
     close_place(&p);
 }
 
@@ -1005,9 +1042,12 @@ static void test_loop_of_ones_own(void **state) {
     assert_ok(tl_model_set_preprocess(model, "keras-tf"));
     assert_ok(tl_model_set_head(model, "gap", "", "softmax", CLASSES, class_names, 3));
     assert_ok(tl_model_freeze(model, "conv1", true));
+    tl_optimizer_options adam;
+    tl_optimizer_options_init(&adam, sizeof adam);
+    adam.lr = 2e-3;
     tl_trainer_options options;
     tl_trainer_options_init(&options, sizeof options);
-    options.optimizer.lr = 2e-3;
+    options.optimizer = &adam;
     assert_ok(tl_trainer_create(model, &options, &trainer));
     tl_loader_options reading;
     tl_loader_options_init(&reading, sizeof reading);
@@ -1029,7 +1069,7 @@ static void test_loop_of_ones_own(void **state) {
             if (first == 0) first = loss;
         }
         tl_optimizer *optimizer = tl_trainer_optimizer(trainer);
-        tl_optimizer_set_lr(optimizer, tl_optimizer_lr(optimizer) * 0.9);
+        assert_ok(tl_optimizer_set_lr(optimizer, tl_optimizer_lr(optimizer) * 0.9));
     }
     assert_true(loss < first / 2);
     assert_ok(tl_evaluate(model, dataset, 32, &e));
@@ -1056,6 +1096,7 @@ int main(void) {
         cmocka_unit_test(test_every_key_can_be_set),
         cmocka_unit_test(test_wrong_values_name_the_choices),
         cmocka_unit_test(test_wrong_options_are_refused),
+        cmocka_unit_test(test_settings_left_to_the_optimizer),
         cmocka_unit_test(test_a_frozen_part_is_no_other),
         cmocka_unit_test(test_one_file_cannot_be_model_and_report),
         cmocka_unit_test(test_a_folder_that_cannot_be_read),

@@ -63,7 +63,7 @@ static void run_steps(tl_optimizer *o, float *w, float *g, int64_t count) {
     for (int64_t i = 0; i < count; i++) w[i] = formula_weight(i);
     for (int step = 0; step < GOLDEN_STEPS; step++) {
         for (int64_t i = 0; i < count; i++) g[i] = formula_gradient(step, i);
-        tl_optimizer_set_lr(o, step < GOLDEN_STEPS / 2 ? lr : lr / 2);
+        assert_ok(tl_optimizer_set_lr(o, step < GOLDEN_STEPS / 2 ? lr : lr / 2));
         tl_optimizer_begin_step(o);
         assert_ok(tl_optimizer_update(o, 3, w, g, count));
     }
@@ -147,6 +147,12 @@ static void test_optimizer_refuses(void **state) {
     float w[4] = {0}, g[4] = {0};
     assert_ok(tl_optimizer_update(o, 0, w, g, 4));
     assert_fails(tl_optimizer_update(o, 0, w, g, 3), TL_INVALID_ARGUMENT, "slot 0 has 4");
+    assert_fails(tl_optimizer_set_lr(o, -1e-3), TL_INVALID_ARGUMENT, "lr is -0.001");
+    assert_fails(tl_optimizer_set_lr(o, NAN), TL_INVALID_ARGUMENT, "lr is nan");
+    assert_fails(tl_optimizer_set_lr(o, INFINITY), TL_INVALID_ARGUMENT, "lr is inf");
+    assert_fails(tl_optimizer_set_lr(NULL, 1), TL_INVALID_ARGUMENT, "NULL");
+    assert_true(tl_optimizer_lr(o) == 1e-3);
+    assert_ok(tl_optimizer_set_lr(o, 0));
     assert_fails(tl_optimizer_update(o, -1, w, g, 4), TL_INVALID_ARGUMENT, "slot is -1");
     assert_fails(tl_optimizer_update(o, 1, w, NULL, 4), TL_INVALID_ARGUMENT, "NULL");
     tl_optimizer_free(o);
@@ -408,12 +414,15 @@ static void make_batch(int step, tl_tensor *inputs, int32_t *labels) {
 }
 
 static tl_trainer *curve_trainer(tl_model *model, int index) {
+    tl_optimizer_options optimizer;
+    tl_optimizer_options_init(&optimizer, sizeof optimizer);
+    optimizer.name = golden_curves[index].optimizer;
+    optimizer.style = "pytorch";
+    optimizer.lr = golden_curves[index].lr;
+    optimizer.momentum = golden_curves[index].momentum;
     tl_trainer_options options;
     tl_trainer_options_init(&options, sizeof options);
-    options.optimizer.name = golden_curves[index].optimizer;
-    options.optimizer.style = "pytorch";
-    options.optimizer.lr = golden_curves[index].lr;
-    options.optimizer.momentum = golden_curves[index].momentum;
+    options.optimizer = &optimizer;
     options.batch = CURVE_BATCH;
     options.batch_norm_training = golden_curves[index].statistics;
     tl_trainer *trainer = NULL;
@@ -529,15 +538,56 @@ static void test_divergence_leaves_the_weights(void **state) {
     tl_context_free(ctx);
 }
 
+/* Memory that runs out at any moment of making a trainer or of its first steps changes no weight.
+ */
+static void test_scarce_memory_leaves_the_weights(void **state) {
+    (void)state;
+    enum { MOST = 65536 };
+    static float before[MOST], after[MOST];
+    counting_allocator allocator = {0};
+    tl_context *ctx = make_context(1, &allocator);
+    tl_model *model = curve_model(ctx, "units=4");
+    tl_tensor *inputs = tensor_of(ctx, 4, curve_input, NULL);
+    int32_t labels[CURVE_BATCH];
+    make_batch(0, inputs, labels);
+    copy_params(model, before);
+    tl_trainer_options options;
+    tl_trainer_options_init(&options, sizeof options);
+    for (bool stepped = false; !stepped; allocator.fail_at++) {
+        if (allocator.fail_at == 0) allocator.fail_at = 1;
+        tl_trainer *trainer = NULL;
+        allocator.calls = 0;
+        allocator.keep_failing = true;
+        tl_status status = tl_trainer_create(model, &options, &trainer);
+        if (status == TL_OK) status = tl_trainer_step(trainer, inputs, labels, NULL, NULL);
+        allocator.keep_failing = false;
+        stepped = status == TL_OK;
+        if (!stepped) {
+            assert_int_equal(status, TL_NO_MEMORY);
+            assert_null(trainer); /* no step asks for memory */
+            copy_params(model, after);
+            assert_memory_equal(before, after, sizeof before);
+        }
+        tl_trainer_free(trainer);
+    }
+    allocator.fail_at = 0;
+    tl_tensor_free(inputs);
+    tl_model_free(model);
+    tl_context_free(ctx);
+}
+
 static void test_clipping_bounds_the_step(void **state) {
     (void)state;
     tl_context *ctx = make_context(1, NULL);
     tl_model *model = curve_model(ctx, "units=4");
     freeze_all_but(model, "");
+    tl_optimizer_options sgd;
+    tl_optimizer_options_init(&sgd, sizeof sgd);
+    sgd.name = "sgd";
+    sgd.lr = 1;
     tl_trainer_options options;
     tl_trainer_options_init(&options, sizeof options);
-    options.optimizer.name = "sgd";
-    options.optimizer.lr = 1;
+    options.optimizer = &sgd;
     options.clip_norm = 1e-3;
     tl_trainer *trainer = NULL;
     assert_ok(tl_trainer_create(model, &options, &trainer));
@@ -576,6 +626,20 @@ static void test_trainer_refuses(void **state) {
     assert_fails(tl_trainer_create(model, &options, &trainer), TL_INVALID_ARGUMENT, "clip_norm");
     assert_null(trainer);
     options.clip_norm = 0;
+    tl_memory memory = {0};
+    assert_fails(tl_trainer_memory(model, &options, &memory), TL_INVALID_ARGUMENT, "size is 0");
+    tl_optimizer_options optimizer = {.name = "sgd"};
+    tl_optimizer *alone = NULL;
+    assert_fails(tl_optimizer_create(ctx, &optimizer, &alone), TL_INVALID_ARGUMENT,
+                 "optimizer: the options' size is 0");
+    options.optimizer = &optimizer;
+    assert_fails(tl_trainer_create(model, &options, &trainer), TL_INVALID_ARGUMENT,
+                 "optimizer: the options' size is 0");
+    options.optimizer = NULL;
+    options.size = 7;
+    assert_fails(tl_trainer_create(model, &options, &trainer), TL_INVALID_ARGUMENT,
+                 "trainer: the options' size is 7");
+    options.size = sizeof options;
     assert_ok(tl_trainer_create(model, &options, &trainer));
     int32_t labels[CURVE_BATCH] = {0};
     double loss;
@@ -614,6 +678,7 @@ int main(void) {
         cmocka_unit_test(test_loss_curves_equal_pytorch),
         cmocka_unit_test(test_training_does_not_depend_on_threads),
         cmocka_unit_test(test_divergence_leaves_the_weights),
+        cmocka_unit_test(test_scarce_memory_leaves_the_weights),
         cmocka_unit_test(test_clipping_bounds_the_step),
         cmocka_unit_test(test_trainer_refuses),
     };

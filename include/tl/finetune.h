@@ -29,7 +29,8 @@ typedef struct tl_progress {
  * A value other than 0 cancels: the call returns CANCELLED within 100 ms, nothing is saved. */
 typedef int (*tl_progress_fn)(void *user, const tl_progress *progress);
 
-/* Every field may be set by name with tl_finetune_options_set(): the key is the field's name. */
+/* Every field may be set by name with tl_finetune_options_set(): the key is the field's name. A
+ * text that is NULL is the default. */
 typedef struct tl_finetune_options {
     size_t size;            /* sizeof(tl_finetune_options), set by the initialiser */
     const char *backbone;   /* file or name, as tl_model_load(); required */
@@ -46,10 +47,10 @@ typedef struct tl_finetune_options {
     const char *augment;    /* see tl_loader_options */
     const char *optimizer;  /* "sgd", "adam", "adamw", "rmsprop"; default "adam" */
     const char *style;      /* "keras" or "pytorch"; default "keras" */
-    double lr;              /* default 1e-3 */
+    double lr;              /* default -1: the optimiser's own, see tl_optimizer_options */
     double momentum;        /* default 0 */
     bool nesterov;
-    double weight_decay;      /* default 0 */
+    double weight_decay;      /* default -1: the optimiser's own, which is 0 but for adamw */
     int epochs;               /* most epochs; default 30 */
     int batch;                /* default 32 */
     int patience;             /* epochs without better val_loss before stopping; 0 = never; 5 */

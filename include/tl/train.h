@@ -67,16 +67,17 @@ TL_API void tl_optimizer_begin_step(tl_optimizer *optimizer);
 TL_API tl_status tl_optimizer_update(tl_optimizer *optimizer, int slot, float *weights,
                                      const float *gradients, int64_t count);
 TL_API double tl_optimizer_lr(const tl_optimizer *optimizer);
-TL_API void tl_optimizer_set_lr(tl_optimizer *optimizer, double lr);
+/* From the next update on. Errors: INVALID_ARGUMENT (not a number from 0: the old one stays). */
+TL_API tl_status tl_optimizer_set_lr(tl_optimizer *optimizer, double lr);
 
 /* --- one's own training loop --------------------------------------------------------------- */
 
 typedef struct tl_trainer tl_trainer;
 
 typedef struct tl_trainer_options {
-    size_t size; /* sizeof(tl_trainer_options), set by the initialiser */
-    tl_optimizer_options optimizer;
-    int batch;                /* largest batch of a step; default 32 */
+    size_t size;                           /* sizeof(tl_trainer_options), set by the initialiser */
+    const tl_optimizer_options *optimizer; /* read by the call alone; NULL = the defaults */
+    int batch;                             /* largest batch of a step; default 32 */
     bool batch_norm_training; /* trainable batch norms use and update batch statistics; default
                                  false: they keep the pretrained ones */
     double clip_norm;         /* rescale gradients to this global L2 norm; 0 = off */
@@ -89,11 +90,11 @@ typedef struct tl_trainer_options {
 TL_API void tl_trainer_options_init(tl_trainer_options *options, size_t size);
 /* Prepares to train the model's thawed layers with softmax cross-entropy, or binary cross-entropy
  * when the model ends in a single sigmoid unit. The model must outlive the trainer and keep its
- * layers and freezing. Errors: INVALID_ARGUMENT (nothing to train), UNSUPPORTED (dtype), SHAPE,
- * LIMIT, NO_MEMORY. */
+ * layers and freezing. All memory is taken here, and steps take none. Errors: INVALID_ARGUMENT (an
+ * option; nothing to train), UNSUPPORTED (dtype), SHAPE, LIMIT, NO_MEMORY. */
 TL_API tl_status tl_trainer_create(tl_model *model, const tl_trainer_options *options,
                                    tl_trainer **out);
-/* What creating the trainer and making steps with it will take, moments of the optimiser included.
+/* What creating the trainer will take, moments of the optimiser included.
  * Errors: as tl_trainer_create(). */
 TL_API tl_status tl_trainer_memory(const tl_model *model, const tl_trainer_options *options,
                                    tl_memory *out);

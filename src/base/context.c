@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/options.h"
 #include "kernels.h"
 
 enum { TL_MAX_THREADS = 1024, TL_MAX_ISA = 16 };
@@ -19,11 +20,8 @@ const char *tl_version(void) {
 }
 
 void tl_context_options_init(tl_context_options *options, size_t size) {
-    if (!options) return;
-    const tl_context_options defaults = {.size = sizeof defaults};
-    if (size > sizeof defaults) size = sizeof defaults;
-    memcpy(options, &defaults, size);
-    options->size = size;
+    const tl_context_options defaults = {0};
+    tl_options_init(options, size, &defaults, sizeof defaults);
 }
 
 int tl_isa_list(const char **names, int capacity) {
@@ -92,18 +90,6 @@ static void *default_alloc(void *user, void *ptr, size_t old_size, size_t new_si
     return !ptr && new_size >= HUGE_PAGE ? large_alloc(new_size) : realloc(ptr, new_size);
 }
 
-/* Copies what the caller's struct, possibly of an older version, holds over the defaults. */
-static tl_context_options effective_options(const tl_context_options *options) {
-    tl_context_options result;
-    tl_context_options_init(&result, sizeof result);
-    if (options) {
-        size_t size = options->size < sizeof result ? options->size : sizeof result;
-        memcpy(&result, options, size);
-    }
-    if (!result.alloc) result.alloc = default_alloc;
-    return result;
-}
-
 static tl_status create_lane(tl_context *ctx) {
     tl_context *lane = tl_alloc_zero(ctx, sizeof *lane);
     TL_CHECK_MEMORY(lane);
@@ -118,7 +104,10 @@ static tl_status create_lane(tl_context *ctx) {
 tl_status tl_context_create(const tl_context_options *options, tl_context **out) {
     TL_CHECK(out, TL_INVALID_ARGUMENT, "tl_context_create: out is NULL");
     *out = NULL;
-    tl_context_options o = effective_options(options);
+    tl_context_options o;
+    tl_context_options_init(&o, sizeof o);
+    TL_TRY(tl_options_read("context", options, &o, sizeof o));
+    if (!o.alloc) o.alloc = default_alloc;
     TL_CHECK(o.threads >= 0 && o.threads <= TL_MAX_THREADS, TL_INVALID_ARGUMENT,
              "threads is %d, expected 0 to %d", o.threads, TL_MAX_THREADS);
     const tl_isa *isa = NULL;

@@ -79,12 +79,15 @@ static void fill_input(tl_tensor *input) {
 static tl_status prepare_training(job *work) {
     int classes = tl_model_class_count(work->model);
     for (int64_t i = 0; i < work->batch; i++) work->labels[i] = (int32_t)(i % classes);
+    tl_optimizer_options optimizer;
+    tl_optimizer_options_init(&optimizer, sizeof optimizer);
+    optimizer.name = "sgd";
+    /* Random weights and one batch over and over: a step that hardly moves cannot diverge. */
+    optimizer.lr = 1e-6;
     tl_trainer_options options;
     tl_trainer_options_init(&options, sizeof options);
+    options.optimizer = &optimizer;
     options.batch = (int)work->batch;
-    options.optimizer.name = "sgd";
-    /* Random weights and one batch over and over: a step that hardly moves cannot diverge. */
-    options.optimizer.lr = 1e-6;
     options.batch_norm_training = true;
     options.dtype = work->session.dtype;
     tl_memory memory = {.size = sizeof memory};

@@ -133,10 +133,13 @@ static json_t *predict_memory(const cli_session *session, const tl_model *model,
     const cli_args *args = session->args;
     int batch = cli_given(args, "--batch") ? (int)cli_whole(args, "--batch") : training ? 32 : 1;
     tl_memory memory = {.size = sizeof memory};
+    tl_optimizer_options optimizer;
+    tl_optimizer_options_init(&optimizer, sizeof optimizer);
+    optimizer.name = cli_text(args, "--optimizer");
     tl_trainer_options options;
     tl_trainer_options_init(&options, sizeof options);
+    options.optimizer = &optimizer;
     options.batch = batch;
-    options.optimizer.name = cli_text(args, "--optimizer");
     tl_status status = training ? tl_trainer_memory(model, &options, &memory)
                                 : tl_model_memory(model, batch, &memory);
     if (status != TL_OK) return json_pack("{s:o}", "error", cli_json_text(tl_last_error()));

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/float_state.h"
+#include "base/options.h"
 #include "data/dataset.h"
 
 enum { MAX_BATCH = 65536, MAX_READERS = 1024 };
@@ -48,11 +49,8 @@ struct tl_loader {
 };
 
 void tl_loader_options_init(tl_loader_options *options, size_t size) {
-    if (!options) return;
-    const tl_loader_options defaults = {.size = sizeof defaults, .batch = 32};
-    if (size > sizeof defaults) size = sizeof defaults;
-    memcpy(options, &defaults, size);
-    options->size = size;
+    const tl_loader_options defaults = {.batch = 32};
+    tl_options_init(options, size, &defaults, sizeof defaults);
 }
 
 /* --- readers --------------------------------------------------------------------------------- */
@@ -136,11 +134,7 @@ static void drop_epoch(tl_loader *loader) {
 static tl_status check_options(tl_context *ctx, const tl_loader_options *given,
                                tl_loader_options *out) {
     tl_loader_options_init(out, sizeof *out);
-    if (given) {
-        TL_CHECK(given->size >= sizeof given->size, TL_INVALID_ARGUMENT,
-                 "loader: the options' size is %zu, they were not initialised", given->size);
-        memcpy(out, given, given->size < sizeof *out ? given->size : sizeof *out);
-    }
+    TL_TRY(tl_options_read("loader", given, out, sizeof *out));
     TL_CHECK(out->batch >= 1 && out->batch <= MAX_BATCH, TL_INVALID_ARGUMENT,
              "loader: batch is %d, expected 1 to %d", out->batch, MAX_BATCH);
     TL_CHECK(out->threads >= 0 && out->threads <= MAX_READERS, TL_INVALID_ARGUMENT,

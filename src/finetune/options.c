@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/number.h"
+#include "base/options.h"
 #include "finetune/text.h"
 #include "model/model.h"
 
@@ -18,7 +19,11 @@ typedef enum option_type {
     OPTION_SEED
 } option_type;
 
-enum { REQUIRED = 1, PLACE = 2 };
+enum {
+    REQUIRED = 1,
+    PLACE = 2,
+    OWN = 4 /* -1 in the struct leaves it to the optimiser */
+};
 
 typedef struct option {
     const char *name;
@@ -54,8 +59,8 @@ static tl_status check_preprocess(tl_context *ctx, const char *text) {
     { AT(name), OPTION_BOOL, 0, 0, 0, false, NULL, NULL }
 #define WHOLE(name, min, max)                                                                      \
     { AT(name), OPTION_INT, 0, min, max, false, NULL, NULL }
-#define REAL(name, min, max, open)                                                                 \
-    { AT(name), OPTION_REAL, 0, min, max, open, NULL, NULL }
+#define REAL(name, flags, min, max, open)                                                          \
+    { AT(name), OPTION_REAL, flags, min, max, open, NULL, NULL }
 #define SEED(name)                                                                                 \
     { AT(name), OPTION_SEED, 0, 0, 0, false, NULL, NULL }
 
@@ -63,7 +68,7 @@ static const option table[] = {
     TEXT(backbone, REQUIRED | PLACE, NULL),
     TEXT(data, REQUIRED | PLACE, NULL),
     TEXT(val, PLACE, NULL),
-    REAL(val_split, 0, 1, true),
+    REAL(val_split, 0, 0, 1, true),
     GRAMMAR(preprocess, check_preprocess),
     WHOLE(image_size, 0, 4096),
     TEXT(pool, 0, "gap, gmp, flatten"),
@@ -73,10 +78,10 @@ static const option table[] = {
     GRAMMAR(augment, check_augment),
     TEXT(optimizer, 0, "sgd, adam, adamw, rmsprop"),
     TEXT(style, 0, "keras, pytorch"),
-    REAL(lr, 0, 1e6, true),
-    REAL(momentum, 0, 1, false),
+    REAL(lr, OWN, 0, 1e6, true),
+    REAL(momentum, 0, 0, 1, false),
     FLAG(nesterov),
-    REAL(weight_decay, 0, 1e6, false),
+    REAL(weight_decay, OWN, 0, 1e6, false),
     WHOLE(epochs, 1, 1000000),
     WHOLE(batch, 1, 65536),
     WHOLE(patience, 0, 1000000),
@@ -86,7 +91,7 @@ static const option table[] = {
     SEED(seed),
     TEXT(out, PLACE, NULL),
     TEXT(report, PLACE, NULL),
-    REAL(max_skipped, 0, 1, false),
+    REAL(max_skipped, 0, 0, 1, false),
 };
 enum { OPTION_COUNT = sizeof table / sizeof table[0] };
 
@@ -175,6 +180,7 @@ static tl_status check_text(tl_context *ctx, const option *o, const char *value)
 
 static tl_status check_number(const option *o, double value) {
     char found[32];
+    if ((o->flags & OWN) && value == -1) return TL_OK;
     snprintf(found, sizeof found, "%g", value);
     return in_range(o, value) ? TL_OK : refuse(o, found);
 }
@@ -192,30 +198,35 @@ tl_status tl_finetune_options_check(tl_context *ctx, const tl_finetune_options *
 /* --- making ------------------------------------------------------------------------------- */
 
 void tl_finetune_options_init(tl_finetune_options *options, size_t size) {
-    tl_finetune_options defaults = {.size = size,
-                                    .val_split = 0.2,
-                                    .pool = "gap",
-                                    .head = "",
-                                    .activation = "softmax",
-                                    .freeze = "all",
-                                    .optimizer = "adam",
-                                    .style = "keras",
-                                    .lr = 1e-3,
-                                    .epochs = 30,
-                                    .batch = 32,
-                                    .patience = 5,
-                                    .restore_best = true,
-                                    .dtype = "f32",
-                                    .max_skipped = 0.5};
-    if (!options) return;
-    memset(options, 0, size);
-    memcpy(options, &defaults, size < sizeof defaults ? size : sizeof defaults);
+    const tl_finetune_options defaults = {.val_split = 0.2,
+                                          .pool = "gap",
+                                          .head = "",
+                                          .activation = "softmax",
+                                          .freeze = "all",
+                                          .optimizer = "adam",
+                                          .style = "keras",
+                                          .lr = -1,
+                                          .weight_decay = -1,
+                                          .epochs = 30,
+                                          .batch = 32,
+                                          .patience = 5,
+                                          .restore_best = true,
+                                          .dtype = "f32",
+                                          .max_skipped = 0.5};
+    tl_options_init(options, size, &defaults, sizeof defaults);
 }
 
-void tl_finetune_options_copy(const tl_finetune_options *options, tl_finetune_options *out) {
-    tl_finetune_options_init(out, sizeof *out);
-    memcpy(out, options, options->size < sizeof *out ? options->size : sizeof *out);
-    out->size = sizeof *out;
+tl_status tl_finetune_options_copy(const tl_finetune_options *options, tl_finetune_options *out) {
+    tl_finetune_options defaults;
+    tl_finetune_options_init(&defaults, sizeof defaults);
+    *out = defaults;
+    TL_TRY(tl_options_read("finetune", options, out, sizeof *out));
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        const option *o = &table[i];
+        if (o->type == OPTION_TEXT && !text_of(out, o))
+            *(const char **)field_for_writing(out, o) = text_of(&defaults, o);
+    }
+    return TL_OK;
 }
 
 tl_status tl_finetune_options_create(tl_context *ctx, tl_finetune_options **out) {

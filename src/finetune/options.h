@@ -9,8 +9,9 @@
 
 struct json_t;
 
-/* The caller's struct, which may be older and shorter than ours, over the defaults. */
-void tl_finetune_options_copy(const tl_finetune_options *options, tl_finetune_options *out);
+/* The caller's struct, which may be older and shorter than ours, over the defaults; texts that are
+ * NULL are defaults, too. Errors: INVALID_ARGUMENT (not initialised). */
+tl_status tl_finetune_options_copy(const tl_finetune_options *options, tl_finetune_options *out);
 /* Every field against the table. Errors: INVALID_ARGUMENT, NOT_FOUND (preprocess); texts name the
  * option, its value and what is expected. */
 tl_status tl_finetune_options_check(tl_context *ctx, const tl_finetune_options *options);

@@ -209,19 +209,26 @@ static tl_status keep_golden(tl_run *run) {
 
 static tl_status open_trainer(tl_run *run) {
     const tl_finetune_options *o = &run->options;
+    tl_optimizer_options optimizer;
+    tl_optimizer_options_init(&optimizer, sizeof optimizer);
+    optimizer.name = o->optimizer;
+    optimizer.style = o->style;
+    optimizer.lr = o->lr;
+    optimizer.momentum = o->momentum;
+    optimizer.nesterov = o->nesterov;
+    optimizer.weight_decay = o->weight_decay;
     tl_trainer_options options;
     tl_trainer_options_init(&options, sizeof options);
-    options.optimizer.name = o->optimizer;
-    options.optimizer.style = o->style;
-    options.optimizer.lr = o->lr;
-    options.optimizer.momentum = o->momentum;
-    options.optimizer.nesterov = o->nesterov;
-    options.optimizer.weight_decay = o->weight_decay;
+    options.optimizer = &optimizer;
     options.batch = o->batch;
     options.batch_norm_training = o->batch_norm_training;
     options.seed = o->seed;
     TL_TRY(tl_dtype_parse(o->dtype, &options.dtype));
     TL_TRY(tl_trainer_create(run->model, &options, &run->trainer));
+    /* What was left to the optimiser is a setting of this run as any other. */
+    const tl_optimizer *made = tl_trainer_optimizer(run->trainer);
+    run->options.lr = tl_optimizer_lr(made);
+    run->options.weight_decay = tl_optimizer_weight_decay(made);
     tl_trainer_set_poll(run->trainer, tl_watch_poll, &run->watch);
     return TL_OK;
 }
@@ -358,7 +365,7 @@ tl_status tl_finetune(tl_context *ctx, const tl_finetune_options *options, tl_mo
     if (report) *report = NULL;
     TL_CHECK(ctx && options, TL_INVALID_ARGUMENT, "tl_finetune: ctx or options is NULL");
     tl_run run = {.ctx = ctx, .started = tl_seconds()};
-    tl_finetune_options_copy(options, &run.options);
+    TL_TRY(tl_finetune_options_copy(options, &run.options));
     run.watch.call = run.options.progress;
     run.watch.user = run.options.progress_user;
     tl_report *made = NULL;

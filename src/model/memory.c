@@ -1,7 +1,6 @@
 /* How much memory a model will take, told before any of it is asked for. */
+#include "base/options.h"
 #include "model/model.h"
-
-#include <string.h>
 
 static size_t param_bytes(const tl_graph *graph) {
     size_t bytes = 0;
@@ -40,11 +39,12 @@ tl_status tl_forecast_plan(tl_forecast *forecast, tl_graph *graph, const tl_plan
     return TL_OK;
 }
 
-void tl_forecast_end(const tl_forecast *forecast, tl_memory *out) {
-    size_t size = out->size < sizeof *out ? out->size : sizeof *out;
-    tl_memory result = forecast->memory;
-    result.size = out->size;
-    memcpy(out, &result, size);
+tl_status tl_forecast_end(const tl_forecast *forecast, tl_memory *out) {
+    size_t size = out->size;
+    TL_CHECK(size >= sizeof size, TL_INVALID_ARGUMENT,
+             "memory: the result's size is %zu, it was not set", size);
+    tl_options_init(out, size, &forecast->memory, sizeof forecast->memory);
+    return TL_OK;
 }
 
 tl_status tl_model_memory(const tl_model *model, int batch, tl_memory *out) {
@@ -57,6 +57,5 @@ tl_status tl_model_memory(const tl_model *model, int batch, tl_memory *out) {
     tl_forecast forecast;
     tl_forecast_begin(model, &forecast);
     TL_TRY(tl_forecast_plan(&forecast, graph, &options));
-    tl_forecast_end(&forecast, out);
-    return TL_OK;
+    return tl_forecast_end(&forecast, out);
 }

@@ -285,8 +285,8 @@ void tl_forecast_begin(const tl_model *model, tl_forecast *forecast);
 void tl_forecast_hold(tl_forecast *forecast, size_t bytes);
 /* A plan that stays. Errors: as tl_plan_predict(). */
 tl_status tl_forecast_plan(tl_forecast *forecast, tl_graph *graph, const tl_plan_options *options);
-/* Copies as much as out->size allows. */
-void tl_forecast_end(const tl_forecast *forecast, tl_memory *out);
+/* Copies as much as out->size allows. Errors: INVALID_ARGUMENT (no such size). */
+tl_status tl_forecast_end(const tl_forecast *forecast, tl_memory *out);
 
 /* --- JSON (describe.c)
  * ------------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@
 
 #include "base/context.h"
 #include "base/float_state.h"
+#include "base/options.h"
 #include "kernels.h"
 #include "train/trainer.h"
 
@@ -54,17 +55,14 @@ struct tl_optimizer {
 };
 
 void tl_optimizer_options_init(tl_optimizer_options *options, size_t size) {
-    tl_optimizer_options defaults = {.size = size,
-                                     .lr = -1,
-                                     .momentum = -1,
-                                     .beta1 = -1,
-                                     .beta2 = -1,
-                                     .rho = -1,
-                                     .epsilon = -1,
-                                     .weight_decay = -1};
-    if (!options) return;
-    memset(options, 0, size);
-    memcpy(options, &defaults, size < sizeof defaults ? size : sizeof defaults);
+    const tl_optimizer_options defaults = {.lr = -1,
+                                           .momentum = -1,
+                                           .beta1 = -1,
+                                           .beta2 = -1,
+                                           .rho = -1,
+                                           .epsilon = -1,
+                                           .weight_decay = -1};
+    tl_options_init(options, size, &defaults, sizeof defaults);
 }
 
 /* --- options ----------------------------------------------------------------------------- */
@@ -103,6 +101,10 @@ static tl_status check_range(const char *field, double value, double below) {
     return TL_OK;
 }
 
+static tl_status check_lr(double lr) {
+    return check_range("lr", lr, 1e30);
+}
+
 /* A setting that the chosen rule would ignore is a mistake of the caller's. */
 static tl_status check_applies(const tl_optimizer *o) {
     const char *name = o->kind->name;
@@ -125,7 +127,7 @@ static tl_status configure(tl_optimizer *o, const tl_optimizer_options *options)
     TL_CHECK(o->keras || strcmp(style, "pytorch") == 0, TL_INVALID_ARGUMENT,
              "optimizer style '%s' is unknown; choices: keras, pytorch", style);
     apply_options(o, options);
-    TL_TRY(check_range("lr", o->lr, 1e30));
+    TL_TRY(check_lr(o->lr));
     TL_TRY(check_range("momentum", o->momentum, 1));
     TL_TRY(check_range("beta1", o->beta1, 1));
     TL_TRY(check_range(o->kind->rule == RULE_RMSPROP ? "rho" : "beta2", o->beta2, 1));
@@ -141,8 +143,7 @@ tl_status tl_optimizer_create(tl_context *ctx, const tl_optimizer_options *optio
     TL_CHECK(ctx, TL_INVALID_ARGUMENT, "tl_optimizer_create: ctx is NULL");
     tl_optimizer_options filled;
     tl_optimizer_options_init(&filled, sizeof filled);
-    if (options)
-        memcpy(&filled, options, options->size < sizeof filled ? options->size : sizeof filled);
+    TL_TRY(tl_options_read("optimizer", options, &filled, sizeof filled));
     tl_optimizer configured = {.ctx = ctx};
     TL_TRY(configure(&configured, &filled));
     tl_optimizer *o = tl_alloc(ctx, sizeof *o);
@@ -164,8 +165,15 @@ double tl_optimizer_lr(const tl_optimizer *o) {
     return o ? o->lr : 0;
 }
 
-void tl_optimizer_set_lr(tl_optimizer *o, double lr) {
-    if (o) o->lr = lr;
+tl_status tl_optimizer_set_lr(tl_optimizer *o, double lr) {
+    TL_CHECK(o, TL_INVALID_ARGUMENT, "tl_optimizer_set_lr: optimizer is NULL");
+    TL_TRY(check_lr(lr));
+    o->lr = lr;
+    return TL_OK;
+}
+
+double tl_optimizer_weight_decay(const tl_optimizer *o) {
+    return o->weight_decay;
 }
 
 /* --- state ------------------------------------------------------------------------------- */
@@ -198,7 +206,7 @@ static tl_status grow_slots(tl_optimizer *o, int count) {
     return TL_OK;
 }
 
-static tl_status prepare_slot(tl_optimizer *o, int index, int64_t count) {
+tl_status tl_optimizer_reserve(tl_optimizer *o, int index, int64_t count) {
     TL_TRY(grow_slots(o, index + 1));
     slot *s = &o->slots[index];
     TL_CHECK(s->count == 0 || s->count == count, TL_INVALID_ARGUMENT,
@@ -288,7 +296,7 @@ tl_status tl_optimizer_update(tl_optimizer *o, int index, float *weights, const 
     TL_CHECK(count >= 0, TL_INVALID_ARGUMENT, "tl_optimizer_update: count is %lld",
              (long long)count);
     if (count == 0) return TL_OK;
-    TL_TRY(prepare_slot(o, index, count));
+    TL_TRY(tl_optimizer_reserve(o, index, count));
     TL_FLOAT_SCOPE;
     update_job job = {.optimizer = o,
                       .kernels = tl_context_kernels(o->ctx),

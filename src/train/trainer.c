@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/float_state.h"
+#include "base/options.h"
 #include "layer/row_sums.h"
 
 enum { NORM_COLUMNS = 64 };
@@ -27,11 +28,8 @@ struct tl_trainer {
 };
 
 void tl_trainer_options_init(tl_trainer_options *options, size_t size) {
-    if (!options) return;
-    tl_trainer_options defaults = {.size = size, .batch = 32};
-    tl_optimizer_options_init(&defaults.optimizer, sizeof defaults.optimizer);
-    memset(options, 0, size);
-    memcpy(options, &defaults, size < sizeof defaults ? size : sizeof defaults);
+    const tl_trainer_options defaults = {.batch = 32};
+    tl_options_init(options, size, &defaults, sizeof defaults);
 }
 
 /* --- making ------------------------------------------------------------------------------- */
@@ -147,7 +145,24 @@ static size_t gradient_bytes(const tl_trainer *t) {
     return (size_t)t->options.batch * (size_t)tl_loss_units(&t->loss) * sizeof(float);
 }
 
+/* Where a parameter's gradient is among all; -1 when steps do not update it. */
+static int64_t gradient_offset(const tl_trainer *t, int param) {
+    return t->model->graph->param[param].trainable ? tl_plan_gradient_offset(t->trained, param)
+                                                   : -1;
+}
+
+/* Before the first step, which could not take back the updates that it has made when memory is out.
+ * The last slot comes first, so that the list of slots grows once. */
+static tl_status reserve_moments(tl_trainer *t) {
+    const tl_graph *graph = t->model->graph;
+    for (int i = graph->param_count - 1; i >= 0; i--)
+        if (gradient_offset(t, i) >= 0)
+            TL_TRY(tl_optimizer_reserve(t->optimizer, i, tl_shape_count(&graph->param[i].shape)));
+    return TL_OK;
+}
+
 static tl_status allocate(tl_trainer *t) {
+    TL_TRY(reserve_moments(t));
     t->gradient = tl_alloc(t->ctx, gradient_bytes(t));
     TL_CHECK_MEMORY(t->gradient);
     t->norm_sums = tl_alloc(t->ctx, tl_row_sums_size(NORM_COLUMNS));
@@ -164,14 +179,15 @@ static tl_status prepare(tl_trainer *t, tl_model *model, const tl_trainer_option
     t->model = model;
     t->ctx = model->ctx;
     tl_trainer_options_init(&t->options, sizeof t->options);
-    size_t known = sizeof t->options;
-    if (options) memcpy(&t->options, options, options->size < known ? options->size : known);
+    TL_TRY(tl_options_read("trainer", options, &t->options, sizeof t->options));
     TL_TRY(check_options(&t->options));
     TL_TRY(choose_loss(t->model, &t->loss));
     TL_TRY(check_trainable(t->model->graph));
     t->boundary = tl_graph_boundary(model->graph);
     t->feature_count = tl_shape_count(&model->graph->node[t->boundary].shape);
-    return tl_optimizer_create(t->ctx, &t->options.optimizer, &t->optimizer);
+    const tl_optimizer_options *optimizer = t->options.optimizer;
+    t->options.optimizer = NULL; /* the caller's, for this call only */
+    return tl_optimizer_create(t->ctx, optimizer, &t->optimizer);
 }
 
 tl_status tl_trainer_create(tl_model *model, const tl_trainer_options *options, tl_trainer **out) {
@@ -191,7 +207,7 @@ tl_status tl_trainer_create(tl_model *model, const tl_trainer_options *options, 
     return TL_OK;
 }
 
-/* In the order of tl_trainer_create() and of the first step. */
+/* In the order of tl_trainer_create(). */
 static tl_status forecast(const tl_trainer *t, tl_memory *out) {
     tl_graph *graph = t->model->graph;
     tl_plan_options frozen = frozen_options(t), trained = trained_options(t);
@@ -199,11 +215,10 @@ static tl_status forecast(const tl_trainer *t, tl_memory *out) {
     tl_forecast_begin(t->model, &sum);
     if (t->boundary > 0) TL_TRY(tl_forecast_plan(&sum, graph, &frozen));
     TL_TRY(tl_forecast_plan(&sum, graph, &trained));
-    tl_forecast_hold(&sum, gradient_bytes(t) + (size_t)count_state(t, true) * sizeof(float));
     sum.memory.optimizer = sum.memory.gradients * (size_t)tl_optimizer_moments(t->optimizer);
     tl_forecast_hold(&sum, sum.memory.optimizer);
-    tl_forecast_end(&sum, out);
-    return TL_OK;
+    tl_forecast_hold(&sum, gradient_bytes(t) + (size_t)count_state(t, true) * sizeof(float));
+    return tl_forecast_end(&sum, out);
 }
 
 tl_status tl_trainer_memory(const tl_model *model, const tl_trainer_options *options,
@@ -332,7 +347,7 @@ static tl_status update(tl_trainer *t, const float *gradients) {
     tl_optimizer_begin_step(t->optimizer);
     for (int i = 0; i < graph->param_count; i++) {
         tl_param *param = &graph->param[i];
-        int64_t offset = param->trainable ? tl_plan_gradient_offset(t->trained, i) : -1;
+        int64_t offset = gradient_offset(t, i);
         if (offset < 0) continue;
         TL_TRY(tl_optimizer_update(t->optimizer, i, tl_tensor_f32(param->value), gradients + offset,
                                    tl_tensor_count(param->value)));

@@ -32,8 +32,11 @@ int64_t tl_trainer_state_count(const tl_trainer *trainer);
 void tl_trainer_save_state(const tl_trainer *trainer, float *state);
 void tl_trainer_restore_state(tl_trainer *trainer, const float *state);
 
-/* Floats that the optimiser keeps for each weight (optimizer.c). */
+/* Of the optimiser (optimizer.c): floats that it keeps for each weight; memory for those of a slot,
+ * so that updates of it need none; and the settings that its options left to it. */
 int tl_optimizer_moments(const tl_optimizer *optimizer);
+tl_status tl_optimizer_reserve(tl_optimizer *optimizer, int slot, int64_t count);
+double tl_optimizer_weight_decay(const tl_optimizer *optimizer);
 
 /* map[i] becomes the model's index of the dataset's class i (tl_dataset_class_count() of them).
  * Errors: INVALID_ARGUMENT naming a class that only one of them has. */

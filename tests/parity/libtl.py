@@ -15,7 +15,7 @@ class OptimizerOptions(ctypes.Structure):
 
 
 class TrainerOptions(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_size_t), ("optimizer", OptimizerOptions), ("batch", ctypes.c_int),
+    _fields_ = [("size", ctypes.c_size_t), ("optimizer", ctypes.POINTER(OptimizerOptions)), ("batch", ctypes.c_int),
                 ("batch_norm_training", ctypes.c_bool), ("clip_norm", ctypes.c_double),
                 ("seed", ctypes.c_uint64)]
 
@@ -106,10 +106,11 @@ class Model:
     def train(self, x, labels, lr, steps=1):
         """Steps of plain gradient descent on all parameters; the loss before each."""
         self.call("tl_model_freeze", b"", ctypes.c_bool(False))
-        options, trainer, losses = TrainerOptions(), ctypes.c_void_p(), []
-        tl.tl_trainer_options_init(ctypes.byref(options), ctypes.sizeof(options))
-        options.batch, options.optimizer.name, options.optimizer.style = len(x), b"sgd", b"pytorch"
-        options.optimizer.lr = lr
+        optimizer, options, trainer, losses = OptimizerOptions(), TrainerOptions(), ctypes.c_void_p(), []
+        tl.tl_optimizer_options_init(ctypes.byref(optimizer), ctypes.c_size_t(ctypes.sizeof(optimizer)))
+        tl.tl_trainer_options_init(ctypes.byref(options), ctypes.c_size_t(ctypes.sizeof(options)))
+        optimizer.name, optimizer.style, optimizer.lr = b"sgd", b"pytorch", lr
+        options.batch, options.optimizer = len(x), ctypes.pointer(optimizer)
         self.call("tl_trainer_create", ctypes.byref(options), ctypes.byref(trainer))
         x, labels = np.ascontiguousarray(x, np.float32), np.asarray(labels, np.int32)
         tensor, loss = wrap(x), ctypes.c_double()
