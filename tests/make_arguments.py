@@ -26,8 +26,6 @@ GOOD = {
     "tl_finetune_options_set value": '"0.5"',
     "tl_finetune_options_init options": "&f->finetune_space",
     "tl_loader_next labels": "(void *)&f->out",
-    "tl_model_memory out": "&(tl_memory){.size = sizeof(tl_memory)}",
-    "tl_trainer_memory out": "&(tl_memory){.size = sizeof(tl_memory)}",
     "tl_loader_options_init options": "&f->loader_space",
     "tl_optimizer_options_init options": "&f->optimizer_space",
     "tl_trainer_options_init options": "&f->trainer_space",

@@ -133,6 +133,7 @@ static void make_trainer(fixture *f) {
     tl_optimizer_options_init(&optimizer, sizeof optimizer);
     assert_ok(tl_optimizer_create(f->context, &optimizer, &f->optimizer));
     assert_ok(tl_tensor_create(f->context, TL_F32, 4, shape, &f->batch));
+    f->memory.size = sizeof f->memory;
     f->trained = make_model(f->context);
     tl_trainer_options options;
     tl_trainer_options_init(&options, sizeof options);
