@@ -194,7 +194,7 @@ test_predict() {
 test_predict_goes_on_after_a_bad_picture() {
     echo "no picture" >"$work/text.jpg"
     expect_status 1 "$tl" predict --model "$trained" --json "$work/text.jpg" "$work/absent.png" "$pictures/red/000.png"
-    expect_json "image top" 'd["top"][0]["class"] == "red"'
+    expect_json "image top" 'd["top"][0]["class"] == "red" and d["dtype"] == "f32"'
     [ "$(wc -l <"$work/err")" -eq 2 ] || fail "not one line a bad picture"
 }
 
@@ -226,7 +226,7 @@ test_run_takes_both_layouts() {
     tests/make_inputs.py transpose "$work/nhwc.npy" "$work/nchw.npy"
     expect_status 0 "$tl" run --model "$trained" --input "$work/nhwc.npy" --output "$work/a.npy" --layout nhwc
     expect_status 0 "$tl" run --model "$trained" --input "$work/nchw.npy" --output "$work/b.npy" --layout nchw --json
-    expect_json "output shape" 'd["shape"] == [3, 3]'
+    expect_json "output shape" 'd["shape"] == [3, 3] and d["dtype"] == "f32"'
     cmp "$work/a.npy" "$work/b.npy" || fail "the layouts differ"
 }
 
@@ -336,8 +336,10 @@ test_dtype_bf16() {
     expect_status 0 "$tl" eval --model "$trained" --data "$pictures" --dtype bf16 --json
     expect_json "dtype" 'd["dtype"] == "bf16"'
     set -- "$pictures"/red/*
-    expect_status 0 "$tl" predict --model "$trained" --dtype bf16 "$1"
-    expect_status 0 "$tl" features --model "$trained" --dtype bf16 --out "$work/bf16.npy" "$1"
+    expect_status 0 "$tl" predict --model "$trained" --dtype bf16 --json "$1"
+    expect_json "dtype" 'd["dtype"] == "bf16"'
+    expect_status 0 "$tl" features --model "$trained" --dtype bf16 --out "$work/bf16.npy" --json "$1"
+    expect_json "dtype" 'd["dtype"] == "bf16"'
     expect_status 0 finetune --dtype bf16 --out "$work/bf16" --json
     expect_json "settings" 'd["settings"]["dtype"] == "bf16"'
     expect_status 0 "$tl" verify "$work/bf16"

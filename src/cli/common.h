@@ -62,8 +62,9 @@ void cli_progress_clear(cli_progress *progress);
 json_t *cli_json_text(const char *text);
 /* Writes `object` (which is released) as one line on stdout. NULL counts as out of memory. */
 int cli_print_json(const cli_args *args, json_t *object);
-/* Adds to `object` what became of --packed-cache, if that was given; returns it. */
-json_t *cli_add_packed_cache(const cli_session *session, const tl_model *model, json_t *object);
+/* The same, with the dtype that was computed in and what became of --packed-cache, if that was
+ * given. */
+int cli_print_computed(const cli_session *session, const tl_model *model, json_t *object);
 
 /* A table like scikit-learn's classification_report(), then the confusion matrix. */
 void cli_print_evaluation(const tl_model *model, const tl_evaluation *evaluation);

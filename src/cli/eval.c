@@ -18,13 +18,11 @@ static const cli_flag flags[] = {
 static int show(const cli_session *session, const tl_model *model, const tl_dataset *dataset,
                 const tl_evaluation *evaluation) {
     const cli_args *args = session->args;
-    const char *dtype = tl_dtype_name(session->dtype);
     int64_t skipped = tl_dataset_skipped_count(dataset);
     if (cli_given(args, "--json")) {
         json_t *object = cli_evaluation_json(model, evaluation);
         if (object) json_object_set_new(object, "skipped", json_integer(skipped));
-        if (object) json_object_set_new(object, "dtype", json_string(dtype));
-        return cli_print_json(args, cli_add_packed_cache(session, model, object));
+        return cli_print_computed(session, model, object);
     }
     cli_print_evaluation(model, evaluation);
     printf("\n%lld pictures (%lld skipped), loss %.4f\n",

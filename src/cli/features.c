@@ -21,7 +21,7 @@ static int show(const cli_session *session, const tl_model *model, const tl_tens
     if (cli_given(args, "--json")) {
         json_t *object = json_pack("{s:o, s:[I, I]}", "out", cli_json_text(out), "shape",
                                    (json_int_t)rows, (json_int_t)columns);
-        return cli_print_json(args, cli_add_packed_cache(session, model, object));
+        return cli_print_computed(session, model, object);
     }
     printf("%s: %lld pictures x %lld features\n", out, rows, columns);
     return CLI_OK;

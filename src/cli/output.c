@@ -50,13 +50,15 @@ int cli_print_json(const cli_args *args, json_t *object) {
     return CLI_OK;
 }
 
-json_t *cli_add_packed_cache(const cli_session *session, const tl_model *model, json_t *object) {
+int cli_print_computed(const cli_session *session, const tl_model *model, json_t *object) {
     char *text = NULL;
-    if (!object || !cli_text(session->args, "--packed-cache")) return object;
-    if (tl_model_packed_cache(model, &text) == TL_OK)
-        json_object_set_new(object, "packed_cache", json_loads(text, 0, NULL));
-    tl_string_free(session->ctx, text);
-    return object;
+    if (object) json_object_set_new(object, "dtype", json_string(tl_dtype_name(session->dtype)));
+    if (object && cli_text(session->args, "--packed-cache")) {
+        if (tl_model_packed_cache(model, &text) == TL_OK)
+            json_object_set_new(object, "packed_cache", json_loads(text, 0, NULL));
+        tl_string_free(session->ctx, text);
+    }
+    return cli_print_json(session->args, object);
 }
 
 /* Characters of UTF-8 text: every byte but those that continue one. */

@@ -36,7 +36,7 @@ static int print_json(const cli_session *session, const tl_model *model, const c
                                               (double)answers[i].probability));
     }
     json_t *object = json_pack("{s:o, s:o}", "image", cli_json_text(image), "top", list);
-    return cli_print_json(session->args, cli_add_packed_cache(session, model, object));
+    return cli_print_computed(session, model, object);
 }
 
 static void print_text(const tl_model *model, const char *image, const answer *answers, int top) {

@@ -36,7 +36,7 @@ static int show(const cli_session *session, const tl_model *model, const tl_tens
         for (int i = 0; i < tl_tensor_rank(output); i++)
             json_array_append_new(shape, json_integer(tl_tensor_shape(output)[i]));
         json_t *object = json_pack("{s:o, s:o}", "output", cli_json_text(path), "shape", shape);
-        return cli_print_json(args, cli_add_packed_cache(session, model, object));
+        return cli_print_computed(session, model, object);
     }
     printf("%s:", path);
     for (int i = 0; i < tl_tensor_rank(output); i++)

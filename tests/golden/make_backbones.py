@@ -1,13 +1,15 @@
-"""Writes backbones.h and backbones_keras.h: what torchvision, timm, efficientnet-lite-pytorch and Keras
+"""Writes backbones.h, backbones_keras.h and backbones_bf16.h: what torchvision, timm, efficientnet-lite-pytorch and Keras
 answer to the weights and inputs of tests/test_backbones.c, which both sides make by the same formula.
 
 Run from the repository root after `make weights`, once with a Python that has torch, torchvision,
 timm 0.9.16 and efficientnet-lite-pytorch 0.1.0, once with one that has keras 3:
 python3 tests/golden/make_backbones.py torch FOLDER     (FOLDER: the weights folder)
 python3 tests/golden/make_backbones.py keras
+python3 tests/golden/make_backbones.py bf16             (backbones_bf16.h; torch and torchvision suffice)
 """
 import glob
 import sys
+from collections import OrderedDict
 
 import numpy as np
 
@@ -333,11 +335,12 @@ def labels_of(batch):
     return [3 * i + 1 for i in range(batch)]
 
 
-def run(case):
+def run(case, bf16=False):
     _, _, build, classes, batch, size, gamma, gradients, statistics = case
     model = fill(build(classes or 1000, size), gamma).eval()
     model.train(bool(statistics))
-    logits = model(torch.tensor(make_input(batch, *size)))
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        logits = model(torch.tensor(make_input(batch, *size))).float()
     if logits.ndim == 4:
         logits = logits.permute(0, 2, 3, 1).flatten(1)
     loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels_of(batch)))
@@ -425,6 +428,21 @@ static const struct {
         file.write("};\n")
 
 
+# Networks whose steps are compared in bf16, too, by autocast.
+BF16 = ["resnet18", "resnet50", "vgg11", "mobilenet_v2", "mobilenet_v3_large", "shufflenet_v2_x1_0"]
+
+
+def write_bf16():
+    torch.manual_seed(0)
+    with open("tests/golden/backbones_bf16.h", "w") as file:
+        file.write("/* Written by make_backbones.py. */\n"
+                   "static const golden_backbone golden_bf16[] = {\n")
+        for case in CASES:
+            if case[0] in BF16 and case[1] == "torchvision" and case[7]:
+                file.write(run(case, bf16=True))
+        file.write("};\n")
+
+
 def write_keras():
     with open("tests/golden/backbones_keras.h", "w") as file:
         file.write("/* Written by make_backbones.py. */\n"
@@ -436,9 +454,11 @@ def write_keras():
 
 if sys.argv[1] == "keras":
     write_keras()
+elif sys.argv[1] == "bf16":
+    import torch
+    import torchvision
+    write_bf16()
 else:
-    from collections import OrderedDict
-
     import timm
     import torch
     import torchvision
