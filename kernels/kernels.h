@@ -40,6 +40,8 @@ typedef enum tl_act {
 typedef struct tl_gemm_tile {
     int64_t taps, k;
     const void *const *a;  /* [taps][table's mr] rows; only the first `rows` of a tap are read */
+    int64_t a_row;         /* from row to row in every tap, when that is the same for all: then only
+                              a tap's first pointer is read. 0 otherwise */
     int64_t a_offset;      /* added to every pointer in a */
     int64_t a_step;        /* from one group of k to the next; a row's length, times the group, when
                               A is transposed */

@@ -54,7 +54,8 @@ static inline void ref_bf16_group_floats(const float *const *rows, void *to, int
 static inline float ref_bf16_tile_sum(const tl_gemm_tile *t, int row, int column) {
     float sum = 0.0f;
     for (int64_t r = 0; r < t->taps; r++) {
-        const bf16 *a = (const bf16 *)t->a[r * TL_REF_MR + row] + t->a_offset;
+        const void *first = t->a[r * TL_REF_MR + (t->a_row ? 0 : row)];
+        const bf16 *a = (const bf16 *)first + t->a_offset + row * t->a_row;
         const bf16 *b = (const bf16 *)t->b + r * t->b_tap + column * REF_BF16_GROUP;
         for (int64_t k = 0; k < t->k; k++)
             sum += ref_bf16_get(a[k / REF_BF16_GROUP * t->a_step + k % REF_BF16_GROUP]) *

@@ -41,8 +41,8 @@ static exact exact_products(const struct tl_kernels *kernels, const tl_gemm_tile
     exact sum = {0};
     for (int64_t r = 0; r < t->taps; r++) {
         for (int64_t k = 0; k < t->k; k++) {
-            int64_t at = t->a_offset + k / group * t->a_step + k % group;
-            exact_add(&sum, element_at(kernels, t->a[r * kernels->mr + i], at) *
+            int64_t at = t->a_offset + i * t->a_row + k / group * t->a_step + k % group;
+            exact_add(&sum, element_at(kernels, t->a[r * kernels->mr + (t->a_row ? 0 : i)], at) *
                                 element_at(kernels, t->b, b_place(t, group, r, k, j)));
         }
     }
@@ -79,6 +79,7 @@ static void check_tile_of(const struct tl_kernels *kernels, int rows, int column
     size_t taps = (size_t)t.taps;
     /* Row i of a tap: k values a_step apart, all rows of all taps one after the other. */
     int64_t row = t.a_offset + last * t.a_step + (t.k - 1) % group + 1;
+    if (random_between(seed, 0, 1)) t.a_row = row;
     guarded a = random_elements(kernels, taps * (size_t)(rows * row) + 1, seed);
     size_t panel =
         taps ? (taps - 1) * (size_t)t.b_tap + (size_t)(last * t.b_step + width * group) : 1;
@@ -94,7 +95,7 @@ static void check_tile_of(const struct tl_kernels *kernels, int rows, int column
     int64_t c_row[MAX_ROWS];
     for (int i = 0; i < rows; i++) {
         c_row[i] = (rows - 1 - i) * c_step; /* rows may lie in any order */
-        for (size_t r = 0; r < taps; r++)
+        for (size_t r = 0; r < taps && (i == 0 || !t.a_row); r++)
             pointers[r * (size_t)mr + (size_t)i] =
                 element_ptr(kernels, a.data, ((int64_t)r * rows + i) * row);
     }

@@ -201,7 +201,11 @@ static void fetch(const char *next, int64_t at, int64_t k) {
 
 static void multiply_tap(const tl_gemm_tile *tile, int64_t r, int rows, bool right) {
     const int64_t size = sizeof(uint16_t);
-    tap t = {.rows = tile->a + r * TL_AMX_MR,
+    const void *const *a = tile->a + r * TL_AMX_MR;
+    const void *of[TL_AMX_MR];
+    for (int i = 0; i < rows; i++)
+        of[i] = tile->a_row ? (const char *)a[0] + i * tile->a_row * size : a[i];
+    tap t = {.rows = of,
              .count = {rows < SIDE ? rows : SIDE, rows > SIDE ? rows - SIDE : 0},
              .offset = tile->a_offset * size,
              .group_bytes = tile->a_step * size,

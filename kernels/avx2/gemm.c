@@ -6,7 +6,7 @@
 #include "avx2/vec.h"
 #include "simd/elem_float.h"
 
-enum { TILE_MR = TL_AVX2_MR };
+enum { TILE_MR = TL_AVX2_MR, TILE_POINTERS = TILE_MR };
 #include "simd/gemm.h"
 
 TILE_ROWS(1)
@@ -19,5 +19,5 @@ TILE_ROWS(6)
 void tl_avx2_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
     static void (*const run[TILE_MR])(const tl_gemm_tile *, int) = {
         tile_rows_1, tile_rows_2, tile_rows_3, tile_rows_4, tile_rows_5, tile_rows_6};
-    run[rows - 1](tile, columns);
+    tile_dispatch(tile, rows, columns, run);
 }

@@ -6,7 +6,7 @@
 #include "avx512/vec.h"
 #include "simd/elem_float.h"
 
-enum { TILE_MR = TL_AVX512_MR };
+enum { TILE_MR = TL_AVX512_MR, TILE_POINTERS = 8 };
 #include "simd/gemm.h"
 
 TILE_ROWS(1)
@@ -29,5 +29,5 @@ void tl_avx512_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
         tile_rows_1,  tile_rows_2,  tile_rows_3,  tile_rows_4, tile_rows_5,
         tile_rows_6,  tile_rows_7,  tile_rows_8,  tile_rows_9, tile_rows_10,
         tile_rows_11, tile_rows_12, tile_rows_13, tile_rows_14};
-    run[rows - 1](tile, columns);
+    tile_dispatch(tile, rows, columns, run);
 }

@@ -6,7 +6,8 @@
 
 static void add_row(const tl_gemm_tile *t, int row, int columns, float sum[TL_REF_NR]) {
     for (int64_t r = 0; r < t->taps; r++) {
-        const float *a = (const float *)t->a[r * TL_REF_MR + row] + t->a_offset;
+        const void *first = t->a[r * TL_REF_MR + (t->a_row ? 0 : row)];
+        const float *a = (const float *)first + t->a_offset + row * t->a_row;
         const float *b = (const float *)t->b + r * t->b_tap;
         for (int64_t k = 0; k < t->k; k++) {
             float value = a[k * t->a_step];

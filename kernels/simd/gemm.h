@@ -1,7 +1,7 @@
 /* The batch-reduce tile of one instruction set. The file that includes this has included its
  * vec.h and elements, and defines TILE_MR, the rows that fit into its registers beside two vectors
- * of B and one of A. Every loop over rows or vectors has constant bounds after inlining, so that
- * the sums stay in registers. */
+ * of B and one of A, and TILE_POINTERS, those of which each can have a pointer. Every loop over
+ * rows or vectors has constant bounds after inlining, so that the sums stay in registers. */
 #ifndef TL_KERNELS_SIMD_GEMM_H
 #define TL_KERNELS_SIMD_GEMM_H
 
@@ -15,40 +15,57 @@ enum { TILE_VECTORS = 2, TILE_NR = TILE_VECTORS * VEC };
 
 enum { TILE_LINE = 64 }; /* bytes of a cache line */
 
+/* Of more rows than TILE_POINTERS only every third has a pointer: they must be evenly spaced. */
+enum { TILE_EVERY = 3 };
+
+/* Where the rows of one tap are: row i at start[i / every] + i % every * apart. */
+typedef struct tile_rows {
+    const elem *start[TILE_MR];
+    int64_t apart;
+} tile_rows;
+
+TILE_INLINE tile_rows tile_find_rows(const tl_gemm_tile *t, int64_t tap, const int rows,
+                                     const int every) {
+    const void *const *a = t->a + tap * TILE_MR;
+    tile_rows found = {.apart = t->a_row};
+    UNROLL
+    for (int i = 0; i < rows; i += every)
+        found.start[i / every] =
+            (const elem *)(t->a_row ? a[0] : a[i]) + (t->a_offset + i * t->a_row);
+    return found;
+}
+
 /* Adds the products of one group of k; `rest` of them when the last one is not whole, else 0. */
-TILE_INLINE void tile_group(const elem *const *a, int64_t at, const elem *b, const int rows,
+TILE_INLINE void tile_group(const tile_rows *a, const elem *b, const int rows, const int every,
                             const int vectors, int64_t rest, vec sum[TILE_MR][TILE_VECTORS]) {
     elem_factors b0 = elem_groups(b);
     elem_factors b1 = vectors > 1 ? elem_groups(b + VEC * ELEM_GROUP) : b0;
     UNROLL
     for (int i = 0; i < rows; i++) {
-        elem_factors value = rest ? elem_spread_first(a[i] + at, rest) : elem_spread(a[i] + at);
+        const elem *row = a->start[i / every] + i % every * a->apart;
+        elem_factors value = rest ? elem_spread_first(row, rest) : elem_spread(row);
         sum[i][0] = elem_multiply_add(value, b0, sum[i][0]);
         if (vectors > 1) sum[i][1] = elem_multiply_add(value, b1, sum[i][1]);
     }
 }
 
-/* `fetch` is a constant too: the loop without is a little faster, which tiles of fewer rows are not
- * worth a second one for. Those with nothing to fetch look at B, which is there already. */
-TILE_INLINE void tile_multiply(const tl_gemm_tile *t, const int rows, const int vectors,
-                               const bool fetch, vec sum[TILE_MR][TILE_VECTORS]) {
+/* Those with nothing to fetch look at B, which is there already. */
+TILE_INLINE void tile_multiply(const tl_gemm_tile *t, const int rows, const int every,
+                               const int vectors, vec sum[TILE_MR][TILE_VECTORS]) {
     const char *next = t->next ? t->next : t->b;
     for (int64_t r = 0; r < t->taps; r++) {
-        const elem *a[TILE_MR];
-        UNROLL
-        for (int i = 0; i < rows; i++) a[i] = (const elem *)t->a[r * TILE_MR + i] + t->a_offset;
+        tile_rows a = tile_find_rows(t, r, rows, every);
         const elem *b = (const elem *)t->b + r * t->b_tap;
-        int64_t at = 0, k = t->k;
+        int64_t k = t->k;
         for (; k >= ELEM_GROUP; k -= ELEM_GROUP) {
-            if (fetch) {
-                __builtin_prefetch(next, 0, 2);
-                next += TILE_LINE;
-            }
-            tile_group(a, at, b, rows, vectors, 0, sum);
-            at += t->a_step;
+            __builtin_prefetch(next, 0, 2);
+            next += TILE_LINE;
+            tile_group(&a, b, rows, every, vectors, 0, sum);
+            UNROLL
+            for (int i = 0; i < rows; i += every) a.start[i / every] += t->a_step;
             b += t->b_step;
         }
-        if (ELEM_GROUP > 1 && k > 0) tile_group(a, at, b, rows, vectors, k, sum);
+        if (ELEM_GROUP > 1 && k > 0) tile_group(&a, b, rows, every, vectors, k, sum);
     }
 }
 
@@ -69,17 +86,6 @@ TILE_INLINE void tile_add_rows(const tl_gemm_tile *t, const void *from, const in
         if (vectors > 1) sum[i][0] = vec_add(sum[i][0], tile_load(from, at, vec_all()));
         vec *end = &sum[i][vectors - 1];
         *end = vec_add(*end, tile_load(from, at + (vectors - 1) * VEC, last));
-    }
-}
-
-TILE_INLINE void tile_add_bias(const float *bias, const int rows, const int vectors, vec_mask last,
-                               vec sum[TILE_MR][TILE_VECTORS]) {
-    vec first = vectors > 1 ? vec_load(bias) : vec_set(0.0f);
-    vec end = vec_load_first(bias + (vectors - 1) * VEC, last);
-    UNROLL
-    for (int i = 0; i < rows; i++) {
-        if (vectors > 1) sum[i][0] = vec_add(sum[i][0], first);
-        sum[i][vectors - 1] = vec_add(sum[i][vectors - 1], end);
     }
 }
 
@@ -169,20 +175,28 @@ TILE_INLINE void tile_finish_slowly(const tl_gemm_tile *t, const int rows, const
     for (int i = 0; i < rows; i++) {
         for (int v = 0; v < vectors; v++) vec_store(memory + i * TILE_NR + v * VEC, sum[i][v]);
     }
-    tile_finish(t, memory, rows, columns);
+    tl_gemm_tile rest = *t;
+    rest.bias = NULL; /* the sums have it */
+    tile_finish(&rest, memory, rows, columns);
+}
+
+/* The sums begin with the bias, or zeros. */
+TILE_INLINE void tile_begin(const float *bias, const int rows, const int vectors, vec_mask last,
+                            vec sum[TILE_MR][TILE_VECTORS]) {
+    vec end = bias ? vec_load_first(bias + (vectors - 1) * VEC, last) : vec_set(0.0f);
+    vec first = bias && vectors > 1 ? vec_load(bias) : vec_set(0.0f);
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        if (vectors > 1) sum[i][0] = first;
+        sum[i][vectors - 1] = end;
+    }
 }
 
 TILE_INLINE void tile_run(const tl_gemm_tile *t, const int rows, const int vectors, int columns) {
     vec sum[TILE_MR][TILE_VECTORS];
-    UNROLL
-    for (int i = 0; i < rows; i++) {
-        for (int v = 0; v < vectors; v++) sum[i][v] = vec_set(0.0f);
-    }
-    if (t->next || rows < TILE_MR)
-        tile_multiply(t, rows, vectors, true, sum);
-    else
-        tile_multiply(t, rows, vectors, false, sum);
     vec_mask last = vec_first(columns - (vectors - 1) * VEC);
+    tile_begin(t->bias, rows, vectors, last, sum);
+    tile_multiply(t, rows, rows > TILE_POINTERS ? TILE_EVERY : 1, vectors, sum);
     if (sizeof(elem) < sizeof(float) && (t->accumulate || t->c_float)) {
         if (tile_is_sum(t))
             tile_put_sums(t, rows, vectors, last, sum);
@@ -191,12 +205,23 @@ TILE_INLINE void tile_run(const tl_gemm_tile *t, const int rows, const int vecto
         return;
     }
     if (t->accumulate) tile_add_rows(t, t->c, rows, vectors, last, sum);
-    if (t->bias) tile_add_bias(t->bias, rows, vectors, last, sum);
     if (t->residual) tile_add_rows(t, t->residual, rows, vectors, last, sum);
     if (t->act == TL_ACT_RELU) tile_clamp(rows, vectors, INFINITY, sum);
     if (t->act == TL_ACT_RELU6) tile_clamp(rows, vectors, 6.0f, sum);
     tile_store(t, rows, vectors, last, sum);
     if (t->act > TL_ACT_RELU6) tile_act(t, rows, vectors, last);
+}
+
+/* Rows that lie anywhere are done in halves when they are too many for a pointer each. */
+TILE_INLINE void tile_dispatch(const tl_gemm_tile *t, int rows, int columns,
+                               void (*const run[TILE_MR])(const tl_gemm_tile *, int)) {
+    int first = t->a_row || rows <= TILE_POINTERS ? rows : rows / 2;
+    run[first - 1](t, columns);
+    if (first == rows) return;
+    tl_gemm_tile rest = *t;
+    rest.a += first;
+    rest.c_row += first;
+    run[rows - first - 1](&rest, columns);
 }
 
 #define TILE_ROWS(count)                                                                           \

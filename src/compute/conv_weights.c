@@ -192,12 +192,9 @@ static void run_tile(const weights_plan *p, weights_part *part, const weights_ch
     const struct tl_kernels *kernels = p->kernels;
     int64_t row = chunk->group * p->rows + tile * kernels->mr;
     int rows = (int)smaller(p->rows - tile * kernels->mr, kernels->mr);
-    const void *a[64];
+    const void *a = tl_element(part->dy, row * kernels->group, kernels->element);
     int64_t c_row[64];
-    for (int i = 0; i < rows; i++) {
-        a[i] = tl_element(part->dy, (row + i) * kernels->group, kernels->element);
-        c_row[i] = i * p->columns;
-    }
+    for (int i = 0; i < rows; i++) c_row[i] = i * p->columns;
     for (int64_t panel = 0; panel < chunk->panels; panel++) {
         int64_t left = chunk->columns - panel * kernels->nr;
         int width = tl_panel_width(kernels, left);
@@ -205,7 +202,8 @@ static void run_tile(const weights_plan *p, weights_part *part, const weights_ch
         tl_gemm_tile t = {
             .taps = 1,
             .k = part->count,
-            .a = a,
+            .a = &a,
+            .a_row = kernels->group,
             .a_step = p->dy_step,
             .b = part->panels + (size_t)panel * p->panel_bytes,
             .b_step = width * kernels->group,

@@ -34,6 +34,10 @@ typedef struct gather_plan {
     int64_t panels;     /* of a group */
     size_t group_bytes; /* of packed B */
     bool padded;
+    int64_t distance;  /* of A's rows of neighbouring pixels */
+    bool lines_follow; /* lines are followed by the next as pixels are, and so are taps */
+    bool even;         /* the same of images: all rows are that far apart */
+    int64_t inside_y, inside_y_end, inside_x, inside_x_end;
     bool copies;      /* rows of A are copied together before use */
     int64_t copy_row; /* bytes from one copied row to the next */
     bool streams;     /* B does not stay in the second-level cache */
@@ -55,15 +59,15 @@ static int64_t larger(int64_t a, int64_t b) {
 /* Rows a multiple of 4 KiB apart share so few sets of the first-level cache that those of a tile
  * push each other out. A copy in which they are not costs little where several panels use it. */
 static bool rows_collide(const gather_plan *p) {
-    int64_t distance = p->g->a_pixel * p->g->taps.x.stride * p->kernels->element;
-    return p->taps == 1 && p->g->groups == 1 && p->panels > 1 && distance % 4096 == 0;
+    int64_t bytes = p->distance * p->kernels->element;
+    return p->taps == 1 && p->g->groups == 1 && p->panels > 1 && bytes % 4096 == 0;
 }
 
 /* What a slot's scratch holds, see slot_rows(). */
 static size_t slot_bytes(const gather_plan *p) {
     size_t rows = (size_t)(p->block * p->kernels->mr);
     size_t pointers = rows * (size_t)(p->taps + (p->copies ? 1 : 0));
-    size_t bytes = pointers * sizeof(void *) + rows * sizeof(int64_t);
+    size_t bytes = pointers * sizeof(void *) + (rows + (size_t)p->block) * sizeof(int64_t);
     return rows * (size_t)p->copy_row + tl_cut_bytes(bytes);
 }
 
@@ -84,6 +88,12 @@ static gather_plan make_plan(tl_context *ctx, const tl_gather *g) {
     p.block = larger(1, smaller(p.block, BLOCK_POINTERS / (kernels->mr * larger(1, p.taps))));
     p.padded = tl_taps_padded(&g->taps.y) || tl_taps_padded(&g->taps.x);
     if (p.padded) p.zero_bytes = tl_cut_bytes((size_t)(g->groups * g->k * element));
+    p.distance = g->a_pixel * g->taps.x.stride;
+    int64_t line = g->a_row * g->taps.y.stride, image = line * g->taps.y.out;
+    p.lines_follow = line == p.distance * g->taps.x.out && !tl_taps_padded(&g->taps.x);
+    p.even = p.lines_follow && !p.padded && (g->n == 1 || image == g->a_image);
+    tl_taps_inside(&g->taps.y, &p.inside_y, &p.inside_y_end);
+    tl_taps_inside(&g->taps.x, &p.inside_x, &p.inside_x_end);
     p.copies = rows_collide(&p);
     if (p.copies) p.copy_row = (int64_t)tl_cut_bytes((size_t)(p.depth_k * element)) + COPY_GAP;
     p.slot_bytes = slot_bytes(&p);
@@ -100,6 +110,7 @@ size_t tl_gather_work_bytes(tl_context *ctx, const tl_gather *gather) {
 /* One slot's scratch: the rows of A and C in the current block of tiles. */
 typedef struct gather_rows {
     const void **a;      /* [tile][tap][mr] */
+    int64_t *apart;      /* [tile]: tl_gemm_tile.a_row */
     int64_t *c;          /* [tile][mr] */
     const void **copied; /* [tile][mr], with plan.copies */
     char *copy;
@@ -109,46 +120,81 @@ static gather_rows slot_rows(const gather_plan *p, int slot) {
     int64_t rows = p->block * p->kernels->mr;
     gather_rows r = {.copy = p->slots + (size_t)slot * p->slot_bytes};
     r.c = (int64_t *)(void *)(r.copy + rows * p->copy_row);
-    r.a = (const void **)(void *)(r.c + rows);
+    r.apart = r.c + rows;
+    r.a = (const void **)(void *)(r.apart + p->block);
     r.copied = r.a + rows * p->taps;
     return r;
 }
 
+/* A pixel of the grid, and where it is in C. */
+typedef struct gather_pixel {
+    int64_t n, y, x, c;
+} gather_pixel;
+
+static gather_pixel pixel_at(const tl_gather *g, int64_t row) {
+    int64_t width = g->taps.x.out, height = g->taps.y.out;
+    gather_pixel at = {row / width / height, row / width % height, row % width, 0};
+    at.c = at.n * g->c_image + at.y * g->c_row + at.x * g->c_pixel;
+    return at;
+}
+
+static void next_pixel(const tl_gather *g, gather_pixel *at) {
+    at->c += g->c_pixel;
+    if (++at->x < g->taps.x.out) return;
+    at->c += g->c_row - at->x * g->c_pixel;
+    at->x = 0;
+    if (++at->y < g->taps.y.out) return;
+    at->c += g->c_image - at->y * g->c_row;
+    at->y = 0;
+    at->n++;
+}
+
 /* The pointers of one row, mr apart from tap to tap. */
-static void find_taps(const gather_plan *p, const void *image, int64_t y, int64_t x,
-                      const void **to) {
+static void find_taps(const gather_plan *p, const gather_pixel *at, const void **to) {
     const tl_gather *g = p->g;
     const tl_taps *ty = &g->taps.y, *tx = &g->taps.x;
-    int mr = p->kernels->mr;
-    int64_t in_y = y * ty->stride + ty->first;
+    const int mr = p->kernels->mr, element = p->kernels->element;
+    const void *image = tl_element(g->a, at->n * g->a_image, element);
+    int64_t in_y = at->y * ty->stride + ty->first;
     for (int i = 0; i < ty->count; i++, in_y += ty->step) {
         bool row_inside = in_y >= 0 && in_y < ty->in;
-        int64_t in_x = x * tx->stride + tx->first;
+        int64_t in_x = at->x * tx->stride + tx->first;
         for (int j = 0; j < tx->count; j++, in_x += tx->step) {
             bool inside = row_inside && in_x >= 0 && in_x < tx->in;
-            int64_t at = in_y * g->a_row + in_x * g->a_pixel;
-            *to = inside ? tl_element(image, at, p->kernels->element) : p->zero;
+            int64_t offset = in_y * g->a_row + in_x * g->a_pixel;
+            *to = inside ? tl_element(image, offset, element) : p->zero;
             to += mr;
         }
     }
 }
 
-static void find_rows(const gather_plan *p, const gather_rows *rows, int64_t begin, int64_t end) {
-    const tl_gather *g = p->g;
-    int64_t width = g->taps.x.out, height = g->taps.y.out;
-    int64_t x = begin % width, y = begin / width % height, n = begin / width / height;
-    int mr = p->kernels->mr;
-    for (int64_t row = begin; row < end; row++) {
-        int64_t at = row - begin, tile = at / mr, lane = at % mr;
-        const void *image = tl_element(g->a, n * g->a_image, p->kernels->element);
-        find_taps(p, image, y, x, rows->a + tile * p->taps * mr + lane);
-        rows->c[at] = n * g->c_image + y * g->c_row + x * g->c_pixel;
-        if (++x < width) continue;
-        x = 0;
-        if (++y < height) continue;
-        y = 0;
-        n++;
+/* Whether the rows of a tile that begins there are equally far apart in every tap. */
+static bool is_even(const gather_plan *p, const gather_pixel *at) {
+    if (p->copies) return false;
+    if (p->even) return true;
+    int64_t width = p->g->taps.x.out, end = at->x + p->kernels->mr, lines = (end - 1) / width;
+    bool inside = at->x >= p->inside_x && end <= p->inside_x_end;
+    return (inside || p->lines_follow) && at->y >= p->inside_y && at->y + lines < p->inside_y_end;
+}
+
+/* Of a tile: of A, where its rows are evenly spaced, only the first. Moves on to the next tile. */
+static int64_t find_tile(const gather_plan *p, gather_pixel *at, int64_t count, const void **a,
+                         int64_t *c) {
+    bool even = is_even(p, at);
+    for (int64_t lane = 0; lane < count; lane++) {
+        if (lane == 0 || !even) find_taps(p, at, a + lane);
+        c[lane] = at->c;
+        next_pixel(p->g, at);
     }
+    return even ? p->distance : 0;
+}
+
+static void find_rows(const gather_plan *p, const gather_rows *rows, int64_t begin, int64_t end) {
+    const int64_t mr = p->kernels->mr;
+    gather_pixel at = pixel_at(p->g, begin);
+    for (int64_t row = begin, tile = 0; row < end; row += mr, tile++)
+        rows->apart[tile] = find_tile(p, &at, smaller(mr, end - row), rows->a + tile * p->taps * mr,
+                                      rows->c + tile * mr);
 }
 
 /* The part of the sums that one pass over the panels adds. */
@@ -235,13 +281,13 @@ static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t cou
     int64_t groups = d->taps * tl_panel_depth(p->kernels, d->k) / p->kernels->group;
     for (int64_t row = 0; row < count; row += mr) {
         tile.a = p->copies ? rows->copied + row : rows->a + row * p->taps + d->tap * mr;
+        tile.a_row = p->copies ? p->copy_row / element : rows->apart[row / mr];
         tile.c_row = rows->c + row;
         int64_t lines = smaller(mr, count - row);
         tile.next = first_panel ? next_input(p, rows, row, count, d) : NULL;
         if (next_b)
             tile.next =
                 tl_panel_ahead(p->kernels, next_b, next_width, groups, row / mr, tiles, tile.next);
-        if (d->first) tl_fetch_output(&tile, lines, columns, c_size);
         if (tile.residual) fetch_residual(&tile, lines, columns, c_size);
         p->kernels->gemm_tile(&tile, (int)lines, (int)columns);
     }

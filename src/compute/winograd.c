@@ -145,11 +145,12 @@ static void multiply_panels(void *arg, int64_t begin, int64_t end) {
         int64_t point = unit / p->panels, column = unit % p->panels * nr, left = oc - column;
         int width = tl_panel_width(p->kernels, left);
         const char *panel = p->packed + (size_t)point * p->point_bytes + column * depth * element;
-        const void *a[MAX_ROWS];
+        const void *a;
         int64_t c_row[MAX_ROWS];
         tl_gemm_tile tile = {.taps = 1,
                              .k = ic,
-                             .a = a,
+                             .a = &a,
+                             .a_row = p->v_row,
                              .a_step = group,
                              .b = panel,
                              .b_step = width * group,
@@ -165,10 +166,8 @@ static void multiply_panels(void *arg, int64_t begin, int64_t end) {
             if (ahead)
                 tile.next = tl_panel_ahead(p->kernels, panel + depth * width * element, nr,
                                            depth / group, index, tiles, NULL);
-            for (int i = 0; i < rows; i++) {
-                a[i] = tl_element(b->v, point * p->v_point + (row + i) * p->v_row, element);
-                c_row[i] = (row + i) * oc;
-            }
+            a = tl_element(b->v, point * p->v_point + row * p->v_row, element);
+            for (int i = 0; i < rows; i++) c_row[i] = (row + i) * oc;
             p->kernels->gemm_tile(&tile, rows, left < width ? (int)left : width);
         }
     }

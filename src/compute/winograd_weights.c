@@ -134,13 +134,12 @@ static void multiply_panels(void *arg, int64_t begin, int64_t end) {
         int64_t point = unit / p->panels, panel = unit % p->panels;
         int64_t left = ic - panel * nr;
         for (int64_t row = 0; row < p->rows; row++) {
-            const void *a[MAX_ROWS];
-            int64_t at = point * p->u_point + row * p->u_row;
-            for (int i = 0; i < mr; i++) a[i] = tl_element(p->u, at + i * group, element);
+            const void *a = tl_element(p->u, point * p->u_point + row * p->u_row, element);
             tl_gemm_tile tile = {
                 .taps = 1,
                 .k = p->count,
-                .a = a,
+                .a = &a,
+                .a_row = group,
                 .a_step = mr * group,
                 .b = tl_element(p->v, point * p->v_point + panel * p->v_panel, element),
                 .b_step = nr * group,
