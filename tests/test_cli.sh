@@ -230,6 +230,24 @@ test_run_takes_both_layouts() {
     cmp "$work/a.npy" "$work/b.npy" || fail "the layouts differ"
 }
 
+# Packed weights that are kept: written by the first, used by the next, and no harm when they cannot be.
+test_packed_cache() {
+    tests/make_inputs.py npy "$work/x.npy" 5 2 24 24 3
+    cp "$trained" "$work/kept"
+    for state in written used; do
+        expect_status 0 "$tl" run --model "$work/kept" --input "$work/x.npy" --output "$work/$state.npy" \
+            --packed-cache auto --json
+        expect_json packed_cache "d[\"packed_cache\"][\"state\"] == \"$state\""
+        expect_json packed_cache 'd["packed_cache"]["file"].endswith("/kept.packed")'
+    done
+    expect_status 0 "$tl" run --model "$work/kept" --input "$work/x.npy" --output "$work/no.npy" \
+        --packed-cache /nonexistent/x
+    grep -q "warning: packed weights are not kept: /nonexistent/x" "$work/err" || fail "no warning"
+    cmp "$work/written.npy" "$work/used.npy" && cmp "$work/used.npy" "$work/no.npy" || fail "answers differ"
+    expect_status 0 "$tl" run --model "$work/kept" --input "$work/x.npy" --output "$work/no.npy" --json
+    expect_json output '"packed_cache" not in d'
+}
+
 test_run_refuses_wrong_input() {
     expect_refusal 1 "24" "$tl" run --model "$trained" --input "$work/nchw.npy" --output "$work/c.npy" --layout nhwc
     expect_refusal 1 "24|--layout nchw" "$tl" run --model "$trained" --input "$work/nhwc.npy" --output "$work/c.npy" --layout nchw

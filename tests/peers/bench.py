@@ -254,7 +254,9 @@ def measured(command):
 
 FIRST_ANSWER = """
 import numpy, onnxruntime, sys
-s = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+o = onnxruntime.SessionOptions()
+o.intra_op_num_threads = int(sys.argv[3])
+s = onnxruntime.InferenceSession(sys.argv[1], o, providers=["CPUExecutionProvider"])
 s.run(None, {"x": numpy.load(sys.argv[2])[:1]})
 """
 
@@ -268,33 +270,61 @@ run(); run()
 """
 
 
-def whole_process(args, folder):
-    """Start to first answer, and peak memory, ResNet50."""
+def first_answer(args, folder, name, threads):
+    """Commands from a process's start to its first answer: libtl's without and with packed weights kept."""
     import numpy
-    one = f"{folder}/one.npy"
-    numpy.save(one, numpy.load(f"{folder}/resnet50.x.npy")[:1])
-    rows = []
-    saved = f"{folder}/resnet50.safetensors"
-    ours = [f"{args.build}/tl", "run", "--model", f"{folder}/resnet50.pth", "--input", one, "--output",
-            f"{folder}/out.npy", "--layout", "nchw"]
-    theirs = [sys.executable, "-c", FIRST_ANSWER, f"{folder}/resnet50.onnx", one]
+    one = f"{folder}/{name}.one.npy"
+    numpy.save(one, numpy.load(f"{folder}/{name}.x.npy")[:1])
+    ours = [f"{args.build}/tl", "run", "--model", f"{folder}/{name}.pth", "--input", one, "--output",
+            f"{folder}/out.npy", "--layout", "nchw", "--threads", str(threads)]
+    return {"libtl": ours, "libtl cached": ours + ["--packed-cache", "auto"]}
+
+
+def least_of(args, commands):
+    """The least seconds and megabytes of each, all interleaved; what the first round writes is there later."""
     least = {}
-    for _ in range(args.rounds + 1):
-        for kind, command in (("libtl", ours), ("onnxruntime", theirs)):
+    for round in range(args.rounds + 2):
+        for kind, command in commands.items():
             seconds, peak = measured(command)
             old = least.get(kind, (1e9, 1e9))
-            least[kind] = (min(seconds, old[0]), min(peak, old[1]))
-    rows.append({"mode": "start", "s": {k: v[0] for k, v in least.items()},
-                 "ratio": least["libtl"][0] / least["onnxruntime"][0]})
-    rows.append({"mode": "memory infer", "mb": {k: v[1] for k, v in least.items()},
-                 "ratio": least["libtl"][1] / least["onnxruntime"][1]})
-    ours = [f"{args.build}/tl", "bench", "--arch", "resnet50", "--mode", "train", "--batch", "16", "--iters", "1"]
-    theirs = [sys.executable, "-c", TRAIN_STEPS % os.path.dirname(HERE)]
-    train = {"libtl": measured(ours)[1], "pytorch": measured(theirs)[1]}
-    rows.append({"mode": "memory train", "mb": train, "ratio": train["libtl"] / train["pytorch"]})
+            if round:
+                least[kind] = (min(seconds, old[0]), min(peak, old[1]))
+    return least
+
+
+def start_rows(mode, threads, least, peer):
+    """One row of seconds and one of megabytes, each with libtl's ratios to the peer."""
+    rows = []
+    for which, unit, key in ((0, "s", mode), (1, "mb", "memory " + mode)):
+        rows.append({"mode": key, "threads": threads, unit: {k: round(v[which], 4) for k, v in least.items()},
+                     "ratio": {k: round(v[which] / least[peer][which], 3) for k, v in least.items() if k != peer}})
+    return rows
+
+
+def whole_process(args, folder):
+    """Start to first answer, and peak memory: ResNet50 beside ONNX Runtime, VGG16 beside importing PyTorch."""
+    rows = []
+    for threads in map(int, args.threads.split(",")):
+        commands = first_answer(args, folder, "resnet50", threads)
+        commands["onnxruntime"] = [sys.executable, "-c", FIRST_ANSWER, f"{folder}/resnet50.onnx",
+                                   f"{folder}/resnet50.one.npy", str(threads)]
+        rows += start_rows("start", threads, least_of(args, commands), "onnxruntime")
+        if os.path.exists(f"{folder}/vgg16.y.npy"):
+            commands = first_answer(args, folder, "vgg16", threads)
+            commands["import torch"] = [sys.executable, "-c", "import torch"]
+            rows += start_rows("start vgg16", threads, least_of(args, commands), "import torch")
+    rows.append(training_memory(args))
     for row in rows:
         print(json.dumps(row), flush=True)
     return rows
+
+
+def training_memory(args):
+    """Peak megabytes of training ResNet50."""
+    ours = [f"{args.build}/tl", "bench", "--arch", "resnet50", "--mode", "train", "--batch", "16", "--iters", "1"]
+    theirs = [sys.executable, "-c", TRAIN_STEPS % os.path.dirname(HERE)]
+    train = {"libtl": measured(ours)[1], "pytorch": measured(theirs)[1]}
+    return {"mode": "memory train", "mb": train, "ratio": train["libtl"] / train["pytorch"]}
 
 
 KERAS_JOB = """
