@@ -69,12 +69,12 @@ LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 CLI_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/cli/*.c))
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 
-# How hard the compiler tries follows from what the code is: loops over numbers, what runs once a process or
-# once a file, and the rest. Setting OPTIMIZE overrides it. tests/lint holds the library's size.
+# How hard the compiler tries follows from what the code is: loops over numbers; what runs once a process or
+# once a file, or leaves its loops to kernels; and the rest. Setting OPTIMIZE overrides it. tests/lint holds the library's size.
 HOT = kernels/ src/compute/ src/tensor/
 COLD = src/io/ src/graph/ src/model/ src/data/ src/finetune/ src/cli/ src/image/encode.o src/image/exif.o \
 	src/base/source.o src/base/writer.o src/base/error.o src/base/number.o src/layer/attr.o src/layer/registry.o \
-	src/layer/shape.o src/tensor/npy.o
+	src/layer/shape.o src/tensor/npy.o src/layer/batch_norm.o src/layer/batch_norm_rows.o
 LEVEL = -O2
 $(foreach code,$(HOT),$(BUILD)/obj/$(code)%.o): LEVEL = -O3
 $(BUILD)/obj/kernels/ref/%.o $(BUILD)/obj/kernels/avx512bf16/%.o: LEVEL = -O2

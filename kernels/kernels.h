@@ -27,6 +27,12 @@ typedef enum tl_act {
     TL_ACT_GELU          /* with the error function, not its approximation by tanh */
 } tl_act;
 
+/* Whether its slope is taken from its output; otherwise it is from its input. */
+static inline bool tl_act_keeps_output(tl_act act) {
+    return act == TL_ACT_RELU || act == TL_ACT_RELU6 || act == TL_ACT_SIGMOID ||
+           act == TL_ACT_HARD_SIGMOID;
+}
+
 /* --- matrix multiplication ------------------------------------------------------------------- */
 
 /* One register tile of a batch-reduce matrix multiplication (Georganas et al., "High-Performance
@@ -235,8 +241,8 @@ struct tl_kernels {
 
     /* Element-wise, n elements; y may be x. */
     void (*act_forward)(tl_act act, const void *x, void *y, int64_t n);
-    /* dx = (or += when add) dy * act'(x). For RELU, RELU6, SIGMOID and HARD_SIGMOID `v` is
-     * the output, for SILU, HARD_SWISH and GELU the input. */
+    /* dx = (or += when add) dy * act'(x), where `v` is the output if tl_act_keeps_output(), else
+     * the input. dx may be dy. */
     void (*act_backward)(tl_act act, const void *v, const void *dy, bool add, void *dx, int64_t n);
     void (*add)(const void *a, const void *b, void *y, int64_t n);
     void (*mul)(const void *a, const void *b, void *y, int64_t n);

@@ -8,10 +8,11 @@
 static void test_fusion_agrees(void **state) {
     (void)state;
     tl_context *ctx = make_context(1, NULL);
-    int fused = 0, affine = 0, residual = 0;
+    int fused = 0, affine = 0, residual = 0, tails = 0, shortcuts = 0;
     for (uint64_t seed = 1; seed <= 400; seed++) {
         tl_graph *graph = random_graph(ctx, seed);
         tl_plan_options options = plan_options(graph, 3, seed % 2 != 0);
+        options.batch_norm_training = seed % 3 == 0;
         float *input = random_input(&options, seed);
         char what[32];
         snprintf(what, sizeof what, "graph %d", (int)seed);
@@ -20,9 +21,12 @@ static void test_fusion_agrees(void **state) {
             fused += plan->step[s].fused;
             affine += plan->step[s].affine >= 0;
             residual += plan->step[s].residual >= 0;
+            tails += plan->step[s].tail && plan->step[s].backward;
+            shortcuts += tl_step_passes_residual(plan, &plan->step[s]);
         }
         graph_result merged = run_plan(plan, input, 3, options.training);
         tl_plan_free(plan);
+        fill_params(graph, seed); /* batch norms may have moved their statistics */
         options.unfused = true;
         graph_result plain = run_once(graph, &options, input);
         assert_close(merged.output, plain.output, plain.output_count, 2e-5, what);
@@ -33,6 +37,40 @@ static void test_fusion_agrees(void **state) {
         tl_graph_free(graph);
     }
     assert_true(fused > 250 && affine > 80 && residual > 8);
+    assert_true(tails > 20 && shortcuts > 0);
+    tl_context_free(ctx);
+}
+
+/* What a batch norm takes along has the same bits as by itself, with the batch's statistics and
+ * with the running ones; with frozen ones, too, whose input is not kept. */
+static void test_batch_norm_takes_along(void **state) {
+    (void)state;
+    static const char *const acts[] = {"relu", "relu6", "sigmoid", "silu", "hard_swish"};
+    tl_context *ctx = make_context(2, NULL);
+    for (int i = 0; i < 15; i++) {
+        tl_graph *graph = residual_net(ctx, acts[i % 5]);
+        tl_plan_options options = plan_options(graph, 3, true);
+        options.batch_norm_training = i < 5;
+        options.input_gradient = true;
+        if (i >= 10) freeze_to(graph, tl_graph_find_node(graph, "fc") - 1);
+        fill_params(graph, 1);
+        float *input = random_input(&options, 7);
+        tl_plan *plan = make_plan(graph, &options);
+        int shortcuts = 0;
+        for (int s = 0; s < plan->step_count; s++)
+            shortcuts += tl_step_passes_residual(plan, &plan->step[s]);
+        assert_int_equal(shortcuts, 2);
+        graph_result joined = run_plan(plan, input, 3, true);
+        tl_plan_free(plan);
+        fill_params(graph, 1);
+        options.unfused = true;
+        graph_result apart = run_once(graph, &options, input);
+        assert_same_result(&joined, &apart, acts[i % 5]);
+        free_result(&joined);
+        free_result(&apart);
+        free(input);
+        tl_graph_free(graph);
+    }
     tl_context_free(ctx);
 }
 
@@ -342,6 +380,7 @@ static void test_wrong_calls(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fusion_agrees),
+        cmocka_unit_test(test_batch_norm_takes_along),
         cmocka_unit_test(test_fused_steps),
         cmocka_unit_test(test_repack),
         cmocka_unit_test(test_smaller_batch),

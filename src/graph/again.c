@@ -4,18 +4,28 @@
  * convolution's input follows. */
 #include "graph/plan.h"
 
-static bool is_trained(const tl_plan *plan, const tl_step *step) {
+bool tl_step_trained(const tl_plan *plan, const tl_step *step) {
     return plan->options.training && tl_node_trainable(plan->graph, step->node);
 }
 
 bool tl_step_keeps_input(const tl_plan *plan, const tl_step *step) {
     unsigned flags = plan->graph->node[step->node].op->flags;
     if (!step->backward) return false;
-    return flags & TL_OP_KEEPS_INPUT || (flags & TL_OP_INPUT_TO_TRAIN && is_trained(plan, step));
+    return flags & TL_OP_KEEPS_INPUT ||
+           (flags & TL_OP_INPUT_TO_TRAIN && tl_step_trained(plan, step));
+}
+
+/* An activation's slope is had from the output, or else from an input that is kept anyway and
+ * alone makes the output. */
+static bool tail_keeps_output(const tl_plan *plan, const tl_step *step) {
+    if (step->act == TL_ACT_NONE) return false;
+    return step->residual >= 0 || !tl_step_keeps_input(plan, step);
 }
 
 bool tl_step_keeps_output(const tl_plan *plan, const tl_step *step) {
-    return step->backward && plan->graph->node[step->node].op->flags & TL_OP_KEEPS_OUTPUT;
+    if (!step->backward) return false;
+    if (step->tail) return tail_keeps_output(plan, step);
+    return plan->graph->node[step->node].op->flags & TL_OP_KEEPS_OUTPUT;
 }
 
 /* The first and last moment of backward at which an operator reads a value; first > last when none
@@ -58,8 +68,8 @@ static bool repeatable(const tl_plan *plan, int value) {
     const tl_step *step = &plan->step[s];
     unsigned flags = plan->graph->node[step->node].op->flags;
     bool moves_statistics = step->live && flags & TL_OP_STATISTICS;
-    return flags & TL_OP_CHEAP && !step->fused && !step->alias && !moves_statistics &&
-           !has_alias(plan, value);
+    return flags & TL_OP_CHEAP && !step->fused && step->residual < 0 && !step->alias &&
+           !moves_statistics && !has_alias(plan, value);
 }
 
 static int source_of(const tl_plan *plan, int value) {

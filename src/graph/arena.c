@@ -69,8 +69,10 @@ static int occurrences(const tl_node *node, int input) {
     return count;
 }
 
-/* Whether another input of the node than the first lives in `buffer`. */
-static bool others_live_in(const tl_plan *plan, const tl_node *node, int buffer) {
+/* Whether what the step reads beside its first input lives in `buffer`. */
+static bool others_live_in(const tl_plan *plan, const tl_step *step, int buffer) {
+    const tl_node *node = &plan->graph->node[step->node];
+    if (step->residual >= 0 && plan->value[step->residual].buffer == buffer) return true;
     for (int i = 1; i < node->input_count; i++) {
         if (plan->value[node->input[i]].buffer == buffer) return true;
     }
@@ -85,7 +87,7 @@ static bool in_place(const tl_plan *plan, int s) {
     if (step->fused || step->band >= 0 || !(node->op->flags & TL_OP_IN_PLACE) ||
         in->bytes != out->bytes)
         return false;
-    if (in->buffer < 0 || others_live_in(plan, node, in->buffer)) return false;
+    if (in->buffer < 0 || others_live_in(plan, step, in->buffer)) return false;
     return plan->buffer[in->buffer].last == s && !plan->options.unshared;
 }
 
@@ -139,6 +141,8 @@ static void find_grad_writers(tl_plan *plan) {
         const tl_node *node = &plan->graph->node[plan->step[s].node];
         if (!plan->step[s].backward) continue;
         for (int i = 0; i < node->input_count; i++) plan->value[node->input[i]].grad_writer = s;
+        if (tl_step_passes_residual(plan, &plan->step[s]))
+            plan->value[plan->step[s].residual].grad_writer = s;
     }
 }
 
@@ -161,10 +165,35 @@ static int gradient_moment(const tl_plan *plan, const tl_value *value) {
     return value->step >= 0 ? tl_backward_moment(plan, value->step) : tl_end_moment(plan);
 }
 
+/* A buffer for the gradient of a value that step s writes first. */
+static tl_status add_gradient(tl_plan *plan, int s, tl_value *value) {
+    return add_buffer(plan, value->bytes, tl_backward_moment(plan, s), gradient_moment(plan, value),
+                      &value->grad_buffer);
+}
+
+/* The gradient of a residual, which often is the output's as far as the activation lets it through,
+ * takes over that one's memory. Answers whether it did. */
+static tl_status assign_residual_gradient(tl_plan *plan, int s, bool *taken) {
+    const tl_step *step = &plan->step[s];
+    *taken = false;
+    if (!tl_step_passes_residual(plan, step)) return TL_OK;
+    tl_value *residual = &plan->value[step->residual];
+    const tl_value *out = &plan->value[step->out];
+    if (residual->grad_writer != s) return TL_OK;
+    if (out->grad_buffer < 0 || out->bytes != residual->bytes || plan->options.unshared)
+        return add_gradient(plan, s, residual);
+    *taken = true;
+    residual->grad_buffer = out->grad_buffer;
+    plan->buffer[out->grad_buffer].last = gradient_moment(plan, residual);
+    return TL_OK;
+}
+
 static tl_status assign_gradients(tl_plan *plan, int s) {
     tl_step *step = &plan->step[s];
     const tl_node *node = &plan->graph->node[step->node];
-    if (plan->value[node->input[0]].gradient && grad_in_place(plan, s)) {
+    bool taken;
+    TL_TRY(assign_residual_gradient(plan, s, &taken));
+    if (!taken && plan->value[node->input[0]].gradient && grad_in_place(plan, s)) {
         tl_value *in = &plan->value[node->input[0]];
         in->grad_buffer = plan->value[step->out].grad_buffer;
         step->grad_alias = step->alias;
@@ -174,8 +203,7 @@ static tl_status assign_gradients(tl_plan *plan, int s) {
         tl_value *in = &plan->value[node->input[i]];
         bool assigned = in->grad_buffer != TL_NO_BUFFER;
         if (!in->gradient || in->grad_writer != s || assigned) continue;
-        TL_TRY(add_buffer(plan, in->bytes, tl_backward_moment(plan, s), gradient_moment(plan, in),
-                          &in->grad_buffer));
+        TL_TRY(add_gradient(plan, s, in));
     }
     return TL_OK;
 }

@@ -45,9 +45,8 @@ static void run_step(const band_walk *w, int s) {
     call.band = &band;
     call.work = w->lane + w->band->lane_work;
     if (step->pack) call.packed = step->pack->weights;
-    tl_epilogue epilogue = {.act = step->act};
-    if (step->fused) {
-        epilogue.bias = step->pack->bias;
+    tl_epilogue epilogue;
+    if (tl_step_epilogue(step, &epilogue)) {
         if (step->residual >= 0) epilogue.residual = row_data(w, step->residual, out.begin);
         call.epilogue = &epilogue;
     }

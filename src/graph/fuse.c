@@ -1,7 +1,10 @@
 /* The steps of a plan. Nodes that only change each channel or element of a convolution's result
  * (an inference batch norm, the sum with a shortcut, an activation) are done by its epilogue while
- * the result is still in registers. Which nodes these are follows from descriptors alone. */
+ * the result is still in registers. A batch norm by itself, as in training, takes the sum and the
+ * activation after it along, forward and backward. Which nodes these are follows from descriptors
+ * alone. */
 #include "graph/plan.h"
+#include "kernels.h"
 
 /* The one node that reads the value of `index`, or -1 when there are more or none. */
 static int only_consumer(const tl_plan *plan, int index) {
@@ -33,15 +36,43 @@ static bool absorb(const tl_plan *plan, tl_step *step, int next) {
     return true;
 }
 
-static void fuse(tl_plan *plan, tl_step *step) {
-    /* y = act(acc + bias + residual): the activation is the last that fits. */
+static bool has_input(const tl_node *node, int value) {
+    for (int i = 0; i < node->input_count; i++)
+        if (node->input[i] == value) return true;
+    return false;
+}
+
+/* Whether the step can have the activation's slope in backward. */
+static bool knows_slope(const tl_plan *plan, const tl_step *step, tl_act act) {
+    if (!step->backward || tl_act_keeps_output(act)) return true;
+    return step->residual < 0 && tl_step_keeps_input(plan, step);
+}
+
+/* Lets the step's operator do the work of node `next` on the way, in backward too. */
+static bool join(const tl_plan *plan, tl_step *step, int next) {
+    const tl_node *node = &plan->graph->node[next];
+    if (plan->value[next].absorbed) return false;
+    if (node->op->flags & TL_OP_SUM && step->residual < 0 && node->input_count == 2) {
+        int other = node->input[node->input[0] == step->out];
+        if (has_input(&plan->graph->node[step->node], other)) return false;
+        step->residual = other;
+        return true;
+    }
+    if (node->op->act == TL_ACT_NONE || !knows_slope(plan, step, node->op->act)) return false;
+    step->act = node->op->act;
+    return true;
+}
+
+/* y = act(acc + bias + residual): the activation is the last that fits. */
+static bool fuse(tl_plan *plan, tl_step *step, bool (*take)(const tl_plan *, tl_step *, int)) {
+    int alone = step->out;
     while (step->act == TL_ACT_NONE) {
         int next = only_consumer(plan, step->out);
-        if (next < 0 || !absorb(plan, step, next)) return;
+        if (next < 0 || !take(plan, step, next)) break;
         plan->value[next].absorbed = true;
         step->out = next;
-        step->fused = true;
     }
+    return step->out != alone;
 }
 
 static bool is_live(const tl_plan *plan, int index) {
@@ -64,8 +95,10 @@ static tl_step make_step(tl_plan *plan, int index) {
                     .packs = plan->options.training && tl_node_trainable(plan->graph, index)};
     step.view = op->flags & TL_OP_VIEW && !(op->flags & TL_OP_RANDOM && step.live);
     step.alias = step.view && !plan->options.unshared;
+    bool unfused = plan->options.unfused;
+    if (op->flags & TL_OP_TAIL && !unfused) step.tail = fuse(plan, &step, join);
     if (!(op->flags & TL_OP_EPILOGUE) || step.backward) return step;
-    if (!plan->options.unfused) fuse(plan, &step);
+    if (!unfused) step.fused = fuse(plan, &step, absorb);
     /* An epilogue has the bias from the pack: the parameter itself need not be in memory. */
     step.fused = step.fused || plan->graph->node[index].param_count > 1;
     return step;

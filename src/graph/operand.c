@@ -34,9 +34,13 @@ static int list_forward(const tl_plan *plan, int s, tl_operand *operands) {
     return inputs + 2;
 }
 
-/* Whether the gradient of input i of step s is there already: from a later step. */
-static bool finds_gradient(const tl_plan *plan, int s, int i) {
-    return plan->value[plan->graph->node[plan->step[s].node].input[i]].grad_writer != s;
+/* Whether the gradient of a value is there before step s adds to it: from a later step. */
+static bool is_added_to(const tl_plan *plan, int s, int value) {
+    return plan->value[value].grad_writer != s;
+}
+
+bool tl_step_passes_residual(const tl_plan *plan, const tl_step *step) {
+    return step->tail && step->residual >= 0 && plan->value[step->residual].gradient;
 }
 
 static int list_backward(const tl_plan *plan, int s, tl_operand *operands) {
@@ -54,10 +58,16 @@ static int list_backward(const tl_plan *plan, int s, tl_operand *operands) {
         operands[inputs + 2 + i] = (tl_operand){.value = wanted ? node->input[i] : -1,
                                                 .gradient = true,
                                                 .dtype = step->dtype,
-                                                .read = finds_gradient(plan, s, i),
+                                                .read = is_added_to(plan, s, node->input[i]),
                                                 .write = true};
     }
-    return 2 * inputs + 2;
+    bool passes = tl_step_passes_residual(plan, step);
+    operands[2 * inputs + 2] = (tl_operand){.value = passes ? step->residual : -1,
+                                            .gradient = true,
+                                            .dtype = step->dtype,
+                                            .read = passes && is_added_to(plan, s, step->residual),
+                                            .write = true};
+    return 2 * inputs + 3;
 }
 
 static int list(const tl_plan *plan, int s, tl_pass pass, tl_operand *operands) {
@@ -67,7 +77,7 @@ static int list(const tl_plan *plan, int s, tl_pass pass, tl_operand *operands) 
 
 bool tl_plan_adds(const tl_plan *plan, int s, int i) {
     const tl_node *node = &plan->graph->node[plan->step[s].node];
-    return finds_gradient(plan, s, i) || first_of(node, i) != i;
+    return is_added_to(plan, s, node->input[i]) || first_of(node, i) != i;
 }
 
 /* --- scratch ---------------------------------------------------------------------------------- */
@@ -149,8 +159,8 @@ void tl_plan_bind(tl_plan *plan, int s, tl_pass pass) {
 }
 
 void tl_plan_store(tl_plan *plan, int s, tl_pass pass) {
-    const tl_node *node = &plan->graph->node[plan->step[s].node];
-    int count = pass == TL_PASS_BACKWARD ? 2 * node->input_count + 2 : node->input_count + 2;
+    int inputs = plan->graph->node[plan->step[s].node].input_count;
+    int count = pass == TL_PASS_BACKWARD ? 2 * inputs + 3 : inputs + 2;
     for (int i = 0; i < count; i++) {
         const tl_operand *operand = &plan->operand[i];
         bool copied = operand->value >= 0 && operand->data != operand->stored;

@@ -146,7 +146,7 @@ static tl_status allocate_tables(tl_plan *plan) {
 
 static tl_status allocate_call(tl_plan *plan) {
     size_t inputs = (size_t)plan->most_inputs;
-    plan->operand = tl_alloc_array(plan->ctx, 2 * inputs + 2, sizeof *plan->operand);
+    plan->operand = tl_alloc_array(plan->ctx, 2 * inputs + 3, sizeof *plan->operand);
     plan->in = tl_alloc_array(plan->ctx, inputs, sizeof *plan->in);
     plan->grad_in = tl_alloc_array(plan->ctx, inputs, sizeof *plan->grad_in);
     plan->grad_add = tl_alloc_array(plan->ctx, inputs, sizeof *plan->grad_add);

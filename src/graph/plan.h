@@ -95,6 +95,8 @@ typedef struct tl_step {
     tl_dtype dtype;     /* of its operator's inputs and gradients */
     tl_dtype out_dtype; /* of its output, as the operator writes it */
     bool fused;
+    bool tail;       /* its operator adds the residual and applies the activation, also in backward
+                        (TL_OP_TAIL) */
     bool backward;   /* has a backward pass */
     bool live;       /* sees the forward's `training` */
     bool view;       /* its output is its input, under another shape */
@@ -134,7 +136,8 @@ typedef struct tl_band {
 typedef enum tl_pass { TL_PASS_FORWARD, TL_PASS_BACKWARD, TL_PASS_AGAIN } tl_pass;
 
 /* What a step's call reads or writes. A call has, in this order: the inputs; the output; the
- * epilogue's residual, in backward the output's gradient; in backward the inputs' gradients. */
+ * epilogue's residual, in backward the output's gradient; in backward the inputs' gradients and the
+ * residual's. */
 typedef struct tl_operand {
     int value;     /* -1: there is none, or it is an earlier input once more */
     bool gradient; /* of the value, not the value itself */
@@ -212,10 +215,14 @@ void tl_plan_store(tl_plan *plan, int s, tl_pass pass);
 /* Whether backward of step s adds to its input i's gradient, which is there already: from a later
  * step, or from an earlier input of its own that is the same value. */
 bool tl_plan_adds(const tl_plan *plan, int s, int i);
+/* Whether backward of step s gives the gradient of its residual. */
+bool tl_step_passes_residual(const tl_plan *plan, const tl_step *step);
 /* fuse.c: fills plan->step from values. `plan->step` has room for every node. */
 void tl_plan_build_steps(tl_plan *plan);
 /* again.c: decides which values are dropped. */
 tl_status tl_plan_choose_dropped(tl_plan *plan);
+/* Whether a parameter of the step's operator is trained. */
+bool tl_step_trained(const tl_plan *plan, const tl_step *step);
 /* Whether backward of step s reads its inputs, its output. */
 bool tl_step_keeps_input(const tl_plan *plan, const tl_step *step);
 bool tl_step_keeps_output(const tl_plan *plan, const tl_step *step);
@@ -288,6 +295,8 @@ void *tl_plan_gradient_data(const tl_plan *plan, int value);
 /* A call of the step's operator for `batch` samples, with shapes, attributes and parameters but no
  * values: in the plan's arrays, or, for tasks, the caller's. */
 tl_op_call tl_step_call(tl_plan *plan, const tl_step *step, int64_t batch);
+/* The epilogue without its residual; false when the step has none. */
+bool tl_step_epilogue(const tl_step *step, tl_epilogue *epilogue);
 tl_op_call tl_step_call_into(const tl_plan *plan, const tl_step *step, int64_t batch, tl_view *in,
                              float **param);
 

@@ -58,6 +58,11 @@ tl_op_call tl_step_call_into(const tl_plan *plan, const tl_step *step, int64_t b
                         .seed = plan->options.seed};
 }
 
+bool tl_step_epilogue(const tl_step *step, tl_epilogue *epilogue) {
+    *epilogue = (tl_epilogue){.bias = step->fused ? step->pack->bias : NULL, .act = step->act};
+    return step->fused || step->tail;
+}
+
 /* A step's call as its passes share it, its operands bound. */
 static tl_op_call begin_call(tl_plan *plan, int s, tl_pass pass) {
     const tl_step *step = &plan->step[s];
@@ -92,9 +97,8 @@ static void forward_step(tl_plan *plan, int s) {
     tl_op_call call = begin_call(plan, s, TL_PASS_FORWARD);
     call.backward_follows = plan->trained && step->backward;
     call.work = tl_plan_buffer_data(plan, step->work_forward);
-    tl_epilogue epilogue = {.act = step->act};
-    if (step->fused) {
-        epilogue.bias = step->pack->bias;
+    tl_epilogue epilogue;
+    if (tl_step_epilogue(step, &epilogue)) {
         epilogue.residual = plan->operand[call.input_count + 1].data;
         call.epilogue = &epilogue;
     }
@@ -159,6 +163,8 @@ static void make_again(tl_plan *plan, int s) {
         if (!out->dropped || out->again_first != moment) continue;
         tl_op_call call = begin_call(plan, t, TL_PASS_AGAIN);
         call.work = tl_plan_buffer_data(plan, step->work_again);
+        tl_epilogue epilogue;
+        if (tl_step_epilogue(step, &epilogue)) call.epilogue = &epilogue;
         plan->graph->node[step->node].op->forward(&call);
         tl_plan_store(plan, t, TL_PASS_AGAIN);
     }
@@ -186,6 +192,12 @@ static void backward_step(tl_plan *plan, int s) {
     call.grad_in = plan->grad_in;
     call.grad_add = plan->grad_add;
     call.grad_param = plan->grad_param;
+    tl_epilogue epilogue;
+    if (tl_step_epilogue(step, &epilogue)) call.epilogue = &epilogue;
+    if (tl_step_passes_residual(plan, step)) {
+        call.grad_residual = gradient[1 + node->input_count].data;
+        call.grad_residual_add = plan->value[step->residual].grad_writer != s;
+    }
     node->op->backward(&call);
     tl_plan_store(plan, s, TL_PASS_BACKWARD);
 }

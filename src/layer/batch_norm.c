@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "layer/loop.h"
+#include "layer/batch_norm_rows.h"
 #include "layer/ops.h"
 #include "layer/row_sums.h"
 
@@ -74,13 +74,13 @@ static batch_norm_params params_of(const batch_norm_attr *attr, float *const *pa
     return p;
 }
 
-/* --- memory: saved holds mean and 1 / deviation of the batch [2][C] in float; scratch holds sums
- * over rows in double, followed by coefficients [4][C] in float ---------- */
+/* --- memory: saved holds mean and 1 / deviation of the batch, scale and shift [4][C] in float;
+ * scratch holds sums over rows in double, followed by coefficients [6][C] in float ---------- */
 
 static void memory(const tl_op_call *call, tl_op_memory *out) {
     size_t c = (size_t)tl_shape_channels(&call->out.shape);
-    out->saved = 2 * c * sizeof(float);
-    out->work_forward = tl_row_sums_size((int64_t)c) + 4 * c * sizeof(float);
+    out->saved = 4 * c * sizeof(float);
+    out->work_forward = tl_row_sums_size((int64_t)c) + 6 * c * sizeof(float);
     out->work_backward = out->work_forward;
 }
 
@@ -91,46 +91,6 @@ static double *sums_of(const tl_op_call *call) {
 static float *coefficients_of(const tl_op_call *call) {
     size_t sums = tl_row_sums_size(tl_shape_channels(&call->out.shape));
     return (float *)((char *)call->work + sums);
-}
-
-/* --- passes over rows
- * -------------------------------------------------------------------------------- */
-
-typedef struct batch_norm_job {
-    const struct tl_kernels *kernels;
-    const void *x, *grad_out;
-    void *y, *grad_in;
-    size_t size;
-    const float *center;        /* [C] */
-    const float *a, *b, *shift; /* [C] */
-    double *sums;
-    int64_t rows, channels;
-    tl_parts parts;
-    bool add;
-} batch_norm_job;
-
-static batch_norm_job make_job(const tl_op_call *call) {
-    int64_t rows = tl_shape_rows(&call->out.shape), channels = tl_shape_channels(&call->out.shape);
-    return (batch_norm_job){.kernels = tl_call_kernels(call),
-                            .size = tl_call_size(call),
-                            .x = call->in[0].data,
-                            .y = call->out.data,
-                            .sums = sums_of(call),
-                            .rows = rows,
-                            .channels = channels,
-                            .parts = tl_parts_of(rows, channels)};
-}
-
-static void scale_shift_task(void *arg, int64_t begin, int64_t end) {
-    const batch_norm_job *job = arg;
-    int64_t first, rows = tl_part_rows(&job->parts, job->rows, begin, end, &first);
-    job->kernels->scale_shift(
-        tl_from_at(job->x, job->size, first * job->channels), job->a, job->shift, TL_ACT_NONE,
-        tl_to_at(job->y, job->size, first * job->channels), rows, job->channels);
-}
-
-static void total_sums(const tl_op_call *call, const batch_norm_job *job) {
-    tl_row_sums(call, job->x, job->grad_out, job->center, job->rows, job->channels, job->sums);
 }
 
 /* --- forward
@@ -154,18 +114,18 @@ static float blend(float momentum, float old, double fresh) {
 
 /* Batch statistics from the sums: scale and shift that apply them, running statistics, and what
  * backward needs. */
-static void use_batch_statistics(const tl_op_call *call, const batch_norm_job *job, float *scale,
+static void use_batch_statistics(const tl_op_call *call, const double *sums, float *scale,
                                  float *shift) {
     const batch_norm_attr *attr = call->attr;
     batch_norm_params p = params_of(attr, call->param);
-    int64_t c = job->channels;
-    double n = (double)job->rows;
+    int64_t c = tl_shape_channels(&call->out.shape);
+    double n = (double)tl_shape_rows(&call->out.shape);
     /* PyTorch refuses one row; it has no spread to correct. */
-    double correction = attr->unbiased && job->rows > 1 ? n / (n - 1) : 1;
+    double correction = attr->unbiased && n > 1 ? n / (n - 1) : 1;
     for (int64_t i = 0; i < c; i++) {
-        double mean = job->sums[i] / n;
+        double mean = sums[i] / n;
         /* Exact enough in double: squares of floats are exact, and rounding must not go below 0. */
-        double variance = fmax(job->sums[c + i] / n - mean * mean, 0);
+        double variance = fmax(sums[c + i] / n - mean * mean, 0);
         double inverse = 1 / sqrt(variance + (double)attr->epsilon);
         double factor = p.gamma ? (double)p.gamma[i] * inverse : inverse;
         scale[i] = (float)factor;
@@ -176,119 +136,117 @@ static void use_batch_statistics(const tl_op_call *call, const batch_norm_job *j
         float *saved = call->saved;
         saved[i] = (float)mean;
         saved[c + i] = (float)inverse;
+        saved[2 * c + i] = scale[i];
+        saved[3 * c + i] = shift[i];
     }
 }
 
 static void forward(const tl_op_call *call) {
-    batch_norm_job job = make_job(call);
-    float *scale = coefficients_of(call), *shift = scale + job.channels;
+    tl_norm_rows rows = tl_norm_rows_of(call);
+    float *scale = coefficients_of(call), *shift = scale + rows.channels;
     if (call->training) {
-        total_sums(call, &job);
-        use_batch_statistics(call, &job, scale, shift);
+        double *sums = sums_of(call);
+        tl_row_sums(call, rows.x, NULL, NULL, rows.rows, rows.channels, sums);
+        use_batch_statistics(call, sums, scale, shift);
     } else {
         affine(call, scale, shift);
     }
-    job.a = scale;
-    job.shift = shift;
-    tl_parallel(call->ctx, job.parts.count, scale_shift_task, &job);
+    rows.scale = scale;
+    rows.shift = shift;
+    tl_norm_forward(call->ctx, &rows);
 }
 
 /* --- backward
  * ------------------------------------------------------------------------------------------ */
 
-static void affine3_task(void *arg, int64_t begin, int64_t end) {
-    const batch_norm_job *job = arg;
-    int64_t c = job->channels;
-    int64_t first, rows = tl_part_rows(&job->parts, job->rows, begin, end, &first);
-    job->kernels->affine3(tl_from_at(job->grad_out, job->size, first * c),
-                          tl_from_at(job->x, job->size, first * c), job->a, job->b, job->shift,
-                          job->add, tl_to_at(job->grad_in, job->size, first * c), rows, c);
-}
-
-/* The same where b and shift are 0: x need not be read. */
-static void scale_gradient_task(void *arg, int64_t begin, int64_t end) {
-    const batch_norm_job *job = arg;
-    int64_t c = job->channels;
-    int64_t first, rows = tl_part_rows(&job->parts, job->rows, begin, end, &first);
-    job->kernels->scale_shift(tl_from_at(job->grad_out, job->size, first * c), job->a, job->shift,
-                              TL_ACT_NONE, tl_to_at(job->grad_in, job->size, first * c), rows, c);
-}
-
 /* With u = (x - mean) / deviation and g = gamma / deviation:
  *   dgamma = sum dy u, dbeta = sum dy,
  *   dx = g (dy - dbeta / n - u dgamma / n), or g dy where the statistics are frozen.
  * dx is written as dy a + x b + shift for each channel. */
-static void backward_coefficients(const tl_op_call *call, const batch_norm_job *job,
-                                  const float *inverse, float *a, float *b, float *shift) {
+static void backward_coefficients(const tl_op_call *call, const tl_norm_rows *rows,
+                                  const float *inverse, float *a, float *b, float *d) {
     const batch_norm_attr *attr = call->attr;
     batch_norm_params p = params_of(attr, call->param);
-    double n = (double)job->rows;
-    for (int64_t i = 0; i < job->channels; i++) {
+    double n = (double)rows->rows;
+    for (int64_t i = 0; i < rows->channels; i++) {
         double g = (p.gamma ? (double)p.gamma[i] : 1.0) * (double)inverse[i];
         a[i] = (float)g;
-        b[i] = shift[i] = 0;
+        b[i] = d[i] = 0;
         if (!call->training) continue;
-        double dgamma = job->sums[job->channels + i] * (double)inverse[i];
+        double dgamma = rows->sums[rows->channels + i] * (double)inverse[i];
         double slope = -g * (double)inverse[i] * dgamma / n;
         b[i] = (float)slope;
-        shift[i] = (float)(-g * job->sums[i] / n - slope * (double)job->center[i]);
+        d[i] = (float)(-g * rows->sums[i] / n - slope * (double)rows->center[i]);
     }
 }
 
-static void add_param_gradients(const batch_norm_job *job, const batch_norm_params *gradient,
+static void add_param_gradients(const tl_norm_rows *rows, const batch_norm_params *gradient,
                                 const float *inverse) {
-    const double *sum_dy = job->sums, *sum_dy_x = job->sums + job->channels;
-    for (int64_t i = 0; i < job->channels; i++) {
+    const double *sum_dy = rows->sums, *sum_dy_x = rows->sums + rows->channels;
+    for (int64_t i = 0; i < rows->channels; i++) {
         if (gradient->gamma) gradient->gamma[i] += (float)(sum_dy_x[i] * (double)inverse[i]);
         if (gradient->beta) gradient->beta[i] += (float)sum_dy[i];
     }
 }
 
-/* The statistics that forward normalised with: the batch's, or the running ones, whose 1 /
- * deviation is computed into `inverse`. */
-static void use_forward_statistics(const tl_op_call *call, batch_norm_job *job, float *inverse) {
+/* What forward normalised with, into [3][C] where it has to be computed: the batch's statistics, or
+ * the running ones. Returns 1 / deviation. */
+static const float *use_forward_statistics(const tl_op_call *call, tl_norm_rows *rows, float *to) {
     const batch_norm_attr *attr = call->attr;
-    int64_t c = job->channels;
+    int64_t c = rows->channels;
     if (call->training) {
         const float *saved = call->saved;
-        job->center = saved;
-        memcpy(inverse, saved + c, (size_t)c * sizeof(float));
-        return;
+        rows->center = saved;
+        rows->scale = saved + 2 * c;
+        rows->shift = saved + 3 * c;
+        return saved + c;
     }
     batch_norm_params p = params_of(attr, call->param);
-    job->center = p.mean;
+    rows->center = p.mean;
     for (int64_t i = 0; i < c; i++)
-        inverse[i] = (float)(1 / sqrt((double)p.variance[i] + (double)attr->epsilon));
+        to[i] = (float)(1 / sqrt((double)p.variance[i] + (double)attr->epsilon));
+    affine(call, to + c, to + 2 * c);
+    rows->scale = to + c;
+    rows->shift = to + 2 * c;
+    return to;
+}
+
+/* Between its passes dz is kept where a gradient comes anyway, if there is such a place. */
+static void place_gradients(const tl_op_call *call, tl_norm_rows *rows) {
+    rows->dy = call->grad_out;
+    rows->dx = call->grad_in[0];
+    rows->add = rows->dx && call->grad_add[0];
+    if (call->grad_residual_add) rows->residual_grad = call->grad_residual;
+    if (call->grad_residual && !call->grad_residual_add)
+        rows->dz = call->grad_residual;
+    else if (rows->act != TL_ACT_NONE && rows->dx && !rows->add)
+        rows->dz = rows->dx;
 }
 
 static void backward(const tl_op_call *call) {
-    batch_norm_job job = make_job(call);
-    job.grad_out = call->grad_out;
-    /* Where the input is not kept its factor is 0, but something is read. */
-    if (!job.x) job.x = call->grad_out;
-    float *a = coefficients_of(call), *b = a + job.channels, *shift = b + job.channels;
-    float *inverse = shift + job.channels;
-    use_forward_statistics(call, &job, inverse);
+    tl_norm_rows rows = tl_norm_rows_of(call);
+    float *a = coefficients_of(call), *b = a + rows.channels, *d = b + rows.channels;
+    const float *inverse = use_forward_statistics(call, &rows, d + rows.channels);
+    place_gradients(call, &rows);
+    rows.sums = sums_of(call);
     batch_norm_params gradient = params_of(call->attr, call->grad_param);
     bool param_wanted = gradient.gamma || gradient.beta;
-    if (param_wanted || (call->training && call->grad_in[0])) total_sums(call, &job);
-    if (param_wanted) add_param_gradients(&job, &gradient, inverse);
-    if (!call->grad_in[0]) return;
-    backward_coefficients(call, &job, inverse, a, b, shift);
-    job.a = a;
-    job.b = b;
-    job.shift = shift;
-    job.grad_in = call->grad_in[0];
-    job.add = call->grad_add[0];
-    bool scaled_only = !call->training && !job.add;
-    tl_parallel(call->ctx, job.parts.count, scaled_only ? scale_gradient_task : affine3_task, &job);
+    if (param_wanted || (call->training && rows.dx)) tl_norm_sums(call->ctx, &rows);
+    if (param_wanted) add_param_gradients(&rows, &gradient, inverse);
+    if (!rows.dx && !call->grad_residual) return;
+    backward_coefficients(call, &rows, inverse, a, b, d);
+    rows.a = a;
+    rows.b = b;
+    rows.d = d;
+    rows.scaled_only = !call->training;
+    tl_norm_backward(call->ctx, &rows);
 }
 
 const tl_op tl_op_batch_norm = {.name = "batch_norm",
                                 .min_inputs = 1,
                                 .max_inputs = 1,
                                 .flags = TL_OP_INPUT_TO_TRAIN | TL_OP_IN_PLACE | TL_OP_STATISTICS |
-                                         TL_OP_CHEAP | TL_OP_BF16,
+                                         TL_OP_CHEAP | TL_OP_BF16 | TL_OP_TAIL,
                                 .attr_size = sizeof(batch_norm_attr),
                                 .attrs = batch_norm_attrs,
                                 .infer = infer,

@@ -108,14 +108,17 @@ typedef struct tl_op_call {
     void *work;
     const float *packed;         /* written by pack, or NULL when the operator has none */
     const tl_op_band *band;      /* NULL: all rows */
-    const tl_epilogue *epilogue; /* NULL unless TL_OP_EPILOGUE; its bias already includes the
-                                    operator's own */
+    const tl_epilogue *epilogue; /* NULL unless TL_OP_EPILOGUE, whose bias already includes the
+                                    operator's own, or TL_OP_TAIL */
     /* backward only */
     const void *grad_out;
     void *const *grad_in; /* NULL where no gradient is wanted; written, or added to where
                               grad_add is set */
     const bool *grad_add;
     float *const *grad_param; /* added to; NULL where the parameter is frozen or not learned */
+    void *grad_residual;      /* TL_OP_TAIL: of the epilogue's residual, as grad_in; it may be
+                                 grad_out's memory, and grad_in[0] is not then */
+    bool grad_residual_add;
 } tl_op_call;
 
 /* --- the descriptor ----------------------------------------------------------------------------
@@ -139,7 +142,10 @@ typedef enum tl_op_flags {
                                    trained; otherwise in[i].data may be NULL in backward */
     TL_OP_CHEAP = 1024,         /* one input; forward costs little more than a copy and, unless it
                                    uses the batch's statistics, gives the same bits again */
-    TL_OP_BF16 = 2048 /* takes bf16, too: inputs, output, gradients, an epilogue's residual */
+    TL_OP_BF16 = 2048, /* takes bf16, too: inputs, output, gradients, an epilogue's residual */
+    TL_OP_TAIL = 4096  /* forward and backward honour the residual and the activation of an epilogue
+                          without bias. In backward out.data is given if the activation's slope
+                          cannot be had from in[0] */
 } tl_op_flags;
 
 typedef struct tl_op {

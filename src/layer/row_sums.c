@@ -46,6 +46,10 @@ void tl_row_sums(const tl_op_call *call, const void *x, const void *dy, const fl
                     .channels = channels,
                     .parts = tl_parts_of(rows, channels)};
     tl_parallel(call->ctx, job.parts.count, sums_task, &job);
-    for (int64_t part = 1; part < job.parts.count; part++)
+    tl_add_row_sums(sums, job.parts.count, channels);
+}
+
+void tl_add_row_sums(double *sums, int64_t parts, int64_t channels) {
+    for (int64_t part = 1; part < parts; part++)
         for (int64_t i = 0; i < 2 * channels; i++) sums[i] += sums[part * 2 * channels + i];
 }

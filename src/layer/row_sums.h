@@ -12,5 +12,7 @@ size_t tl_row_sums_size(int64_t channels);
  *   without dy  the sums of x and of x squared. */
 void tl_row_sums(const tl_op_call *call, const void *x, const void *dy, const float *center,
                  int64_t rows, int64_t channels, double *sums);
+/* Adds the sums of each of the parts [parts][2][C] to those of the first. */
+void tl_add_row_sums(double *sums, int64_t parts, int64_t channels);
 
 #endif
