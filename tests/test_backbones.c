@@ -133,10 +133,10 @@ static void test_what_does_not_fit_is_listed(void **state) {
         .backbone = lite, .variant = find_variant(lite, "timm"), .classes = 3, .gamma = 1};
     file_options o = r;
     o.drop = "layer2.0.bn1.running_mean";
-    check_refusal(o, TL_UNSUPPORTED, "missing 1 (layer2.0.bn1.running_mean)");
+    check_refusal(o, TL_UNSUPPORTED, "missing 1 (layer2.0.bn1.running_mean [128])");
     check_refusal(o, TL_UNSUPPORTED, "not quite resnet18 with torchvision names: 101 tensors fit");
     o.add = "layer2.0.bn1.mean";
-    check_refusal(o, TL_UNSUPPORTED, "left over 1 (layer2.0.bn1.mean)");
+    check_refusal(o, TL_UNSUPPORTED, "left over 1 (layer2.0.bn1.mean [2])");
     o = r;
     o.widen = "conv1.weight";
     check_refusal(o, TL_UNSUPPORTED, "conv1.weight is [65, 3, 7, 7], not [64, 3, 7, 7]");
@@ -149,7 +149,7 @@ static void test_what_does_not_fit_is_listed(void **state) {
     o = l;
     o.drop = "blocks.0.0.conv_pw.weight";
     check_refusal(o, TL_UNSUPPORTED, "efficientnet_lite0 with timm names");
-    check_refusal(o, TL_UNSUPPORTED, "missing 1 (blocks.0.0.conv_pw.weight)");
+    check_refusal(o, TL_UNSUPPORTED, "missing 1 (blocks.0.0.conv_pw.weight [16, 32, 1, 1])");
 }
 
 static void test_batch_counters_are_ignored(void **state) {
@@ -389,7 +389,8 @@ static void test_layouts(void **state) {
         {conv, TL_LAYOUT_KERAS, 4, {2, 3, 3, 20}, true},
         {depthwise, TL_LAYOUT_PYTORCH, 4, {20, 1, 2, 2}, true},
         {depthwise, TL_LAYOUT_KERAS, 4, {2, 2, 20, 1}, true},
-        {depthwise, TL_LAYOUT_KERAS, 4, {2, 2, 1, 20}, false},
+        {depthwise, TL_LAYOUT_KERAS, 4, {2, 2, 1, 20}, true},
+        {conv, TL_LAYOUT_KERAS, 4, {2, 3, 20, 3}, false},
         {fc1, TL_LAYOUT_PYTORCH, 2, {17, 8, 0, 0}, true},
         {fc1, TL_LAYOUT_PYTORCH, 4, {17, 2, 2, 2}, true},
         {fc1, TL_LAYOUT_PYTORCH, 4, {17, 8, 1, 1}, false},

@@ -92,7 +92,11 @@ static void print_model(json_t *model) {
            json_string_value(json_object_get(model, "format")));
     print_settings("input", json_object_get(model, "input"));
     print_classes(json_object_get(model, "classes"));
-    print_settings("preprocess", json_object_get(model, "preprocess"));
+    json_t *preprocess = json_object_get(model, "preprocess");
+    if (json_is_object(preprocess))
+        print_settings("preprocess", preprocess);
+    else
+        printf("%-12s%s\n", "preprocess", "not known: --preprocess is to name it");
     printf("%-12s%lld, %lld of them trainable\n", "parameters",
            (long long)json_integer_value(json_object_get(model, "parameters")),
            (long long)json_integer_value(json_object_get(model, "trainable_parameters")));

@@ -324,11 +324,7 @@ static tl_status read_tree(tl_hdf5 *file) {
 
 tl_status tl_hdf5_open(tl_context *ctx, const tl_source *source, uint64_t offset, uint64_t size,
                        tl_hdf5 *out) {
-    *out = (tl_hdf5){.ctx = ctx,
-                     .source = source,
-                     .base = offset,
-                     .size = size,
-                     .heap_address = TL_HDF5_NOWHERE};
+    *out = (tl_hdf5){.ctx = ctx, .source = source, .base = offset, .size = size};
     return read_tree(out);
 }
 

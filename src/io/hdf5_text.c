@@ -26,7 +26,7 @@ enum { HEAP_HEAD = 16 /* bytes before a collection's objects, and before an obje
 
 static tl_status load_collection(tl_hdf5 *file, uint64_t address) {
     unsigned char b[HEAP_HEAD];
-    if (file->heap_address == address) return TL_OK;
+    if (file->heap && file->heap_address == address) return TL_OK;
     TL_TRY(tl_hdf5_read(file, address, b, sizeof b, "global heap"));
     TL_HDF5_CHECK(file, memcmp(b, "GCOL", 4) == 0 && b[4] == 1, TL_CORRUPT, address, "%s",
                   "no global heap collection of version 1");
@@ -35,7 +35,6 @@ static tl_status load_collection(tl_hdf5 *file, uint64_t address) {
                   "global heap of %" PRIu64 " bytes, expected %d or more", size, HEAP_HEAD);
     tl_free(file->ctx, file->heap);
     file->heap = NULL;
-    file->heap_address = TL_HDF5_NOWHERE;
     TL_TRY(tl_hdf5_read_block(file, address, size, "global heap", &file->heap));
     file->heap_size = (size_t)size;
     file->heap_address = address;

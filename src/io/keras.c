@@ -133,7 +133,8 @@ static bool is_same_layer(const char *name, size_t length, const char *layer) {
            strspn(name + prefix + 1, "0123456789") == length - prefix - 1;
 }
 
-/* "scope/layer/kernel:0" of a layer that is `layer`, or a model within the model of that name. */
+/* "scope/layer/kernel:0" of a layer that is `layer`, or a model within the model of that name.
+ * Variables without a name are numbered through all of a model: "variable_17". */
 static tl_status split_name(const keras *k, const char *name, const char *layer, char *owner,
                             char *variable) {
     size_t length = strlen(name);
@@ -142,7 +143,11 @@ static tl_status split_name(const keras *k, const char *name, const char *layer,
         length = (size_t)(colon - name);
     const char *last = memrchr(name, '/', length);
     const char *begin = last ? last + 1 : name;
-    snprintf(variable, MAX_PATH, "%.*s", (int)(name + length - begin), begin);
+    size_t variable_length = (size_t)(name + length - begin);
+    bool unnamed = is_same_layer(begin, variable_length, "variable") ||
+                   is_same_layer(begin, variable_length, "Variable");
+    snprintf(variable, MAX_PATH, "%.*s", unnamed ? 8 : (int)variable_length,
+             unnamed ? "variable" : begin);
     const char *parent = last ? memrchr(name, '/', (size_t)(last - name)) : NULL;
     parent = parent ? parent + 1 : name;
     size_t parent_length = last ? (size_t)(last - parent) : 0;

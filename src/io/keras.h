@@ -22,9 +22,10 @@ void tl_keras_config_free(tl_keras_config *config);
 const char *tl_keras_layer_class(const json_t *layer, char text[TL_KERAS_CLASS]);
 
 /* What variable `index` of `count` of a layer is called, by the layer's class in the form above and
- * its entry in the config (NULL when there is none). `*name` is NULL for classes without a table.
- * Errors: CORRUPT (the config says another number), UNSUPPORTED (cannot be told without a config);
- * `where` says in messages which layer of which file. */
+ * its entry in the config (NULL when there is none). `*name` is NULL for classes without a table,
+ * and where it cannot be told without a config: a batch norm of three variables.
+ * Errors: CORRUPT (the config says another number); `where` says in messages which layer of which
+ * file. */
 tl_status tl_keras_variable_name(const char *class, const json_t *layer, int index, int count,
                                  const char *where, const char **name);
 

@@ -32,6 +32,7 @@ static const struct {
     {"layer_normalization", {{"gamma", "scale"}, {"beta", "center"}}},
     {"normalization", {{"mean", NULL}, {"variance", NULL}, {"count", NULL}}},
     {"p_re_lu", {{"alpha", NULL}}},
+    {"layer_scale", {{"gamma", NULL}}}, /* ConvNeXt's own (keras/src/applications/convnext.py) */
 };
 
 /* Chooses the variables that are there; returns how many. */
@@ -58,16 +59,10 @@ tl_status tl_keras_variable_name(const char *class, const json_t *layer, int ind
     const json_t *config = json_object_get(layer, "config");
     int expected = choose(all, config, true, names);
     if (!config && expected != count) expected = choose(all, NULL, false, names);
-    if (expected == count) {
-        *name = names[index];
-        return TL_OK;
-    }
-    TL_CHECK(!config, TL_CORRUPT, "%s has %d variables, the model's config gives it %d", where,
-             count, expected);
-    return tl_fail(TL_UNSUPPORTED,
-                   "%s: which %d variables of a %s these are cannot be told without the model's "
-                   "config; save the model as .keras, or in Keras 2's .h5 format",
-                   where, count, class);
+    TL_CHECK(!config || expected == count, TL_CORRUPT,
+             "%s has %d variables, the model's config gives it %d", where, count, expected);
+    if (expected == count) *name = names[index];
+    return TL_OK;
 }
 
 /* keras/src/utils/naming.py, to_snake_case(). */

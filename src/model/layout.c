@@ -59,7 +59,8 @@ bool tl_layout_fits(tl_layout layout, const tl_graph *graph, const tl_param *par
                shape->dim[!keras] == s.dim[3];
     tl_shape window = keras ? tl_shape_make(4, s.dim[1], s.dim[2], s.dim[3], s.dim[0])
                             : tl_shape_make(4, s.dim[0], s.dim[3], s.dim[1], s.dim[2]);
-    return param->shape.rank == 2 && tl_shape_equal(shape, &window);
+    /* Keras has depthwise convolutions as grouped ones, too, in the same order. */
+    return (param->shape.rank == 2 || is_depthwise(graph, param)) && tl_shape_equal(shape, &window);
 }
 
 typedef tl_layout_strides strides;

@@ -212,14 +212,19 @@ bool tl_name_ignored(const tl_naming *naming, const char *external) {
     return false;
 }
 
-/* Keras 2 called a depthwise kernel so, Keras 1 put the layer's name before every variable's. The
- * '*' stands for the layer. */
+/* Keras 2 called a depthwise kernel so, Keras 1 put the layer's name before every variable's, and
+ * of a batch norm without gamma a .weights.h5 says no more than the order. ConvNeXt's layer scale
+ * has no name of its own in an .h5. The '*' stands for the layer. */
 static const tl_name_rule keras_synonyms[] = {
     {"*/depthwise_kernel", "*/kernel"},
     {"*/*_W_1", "*/kernel"},
     {"*/*_b_1", "*/bias"},
     {"*/*_W", "*/kernel"},
     {"*/*_b", "*/bias"},
+    {"*/variable", "*/gamma"},
+    {"*/0", "*/beta"},
+    {"*/1", "*/moving_mean"},
+    {"*/2", "*/moving_variance"},
     {NULL, NULL},
 };
 

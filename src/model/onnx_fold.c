@@ -134,8 +134,9 @@ static tl_status fold_concat(tl_onnx_importer *im) {
             return tl_onnx_fail(im, TL_UNSUPPORTED, "arithmetic on more than %d integers",
                                 TL_ONNX_MAX_INTS);
         }
+        if (x->int_count == 0) continue;
         memcpy(ints + count, x->ints, (size_t)x->int_count * sizeof *ints);
-        if (x->int_count) batch |= x->batch << count;
+        batch |= x->batch << count;
         count += x->int_count;
     }
     tl_shape shape = vector_shape(count);

@@ -9,24 +9,52 @@
 
 enum { MIN_OPSET = 7, MAX_OPSET = 21 };
 
+/* An operator that we do not have, and the nodes that use it. */
+typedef struct missing_operator {
+    const tl_onnx_node *first;
+    int nodes;
+} missing_operator;
+
+enum { MAX_MISSING = 12 }; /* operators in one message */
+
+static void note_missing(const tl_onnx *onnx, const tl_onnx_node *node,
+                         missing_operator list[MAX_MISSING]) {
+    for (int i = 0; i < MAX_MISSING; i++) {
+        if (list[i].first && !tl_onnx_same(onnx, list[i].first->type, node->type)) continue;
+        if (!list[i].first) list[i].first = node;
+        list[i].nodes++;
+        return;
+    }
+}
+
+static void describe_missing(const tl_onnx *onnx, const missing_operator list[MAX_MISSING],
+                             char *text, size_t size) {
+    size_t used = 0;
+    for (int i = 0; i < MAX_MISSING && list[i].first && used < size; i++) {
+        const tl_onnx_node *node = list[i].first;
+        char more[32] = "";
+        if (list[i].nodes > 1) snprintf(more, sizeof more, " and %d more", list[i].nodes - 1);
+        used +=
+            (size_t)snprintf(text + used, size - used, "%s%.*s (node '%.*s'%s)", i ? ", " : "",
+                             TL_ONNX_TEXT(onnx, node->type), TL_ONNX_TEXT(onnx, node->name), more);
+    }
+}
+
 /* All operators of the file that we do not have, in one message. */
 static tl_status check_operators(const tl_onnx *onnx, const tl_onnx_role *role) {
-    char text[640] = "";
-    size_t used = 0;
+    char text[800] = "";
+    missing_operator list[MAX_MISSING] = {0};
     int missing = 0;
     for (int i = 0; i < onnx->node_count; i++) {
         const tl_onnx_node *node = &onnx->node[i];
         if (!role[i].needed || role[i].pattern || tl_onnx_handler_find(onnx, node)) continue;
+        note_missing(onnx, node, list);
         missing++;
-        if (used + 100 > sizeof text) continue;
-        used += (size_t)snprintf(text + used, sizeof text - used, "%s%.*s (node '%.*s')",
-                                 missing > 1 ? ", " : "", TL_ONNX_TEXT(onnx, node->type),
-                                 TL_ONNX_TEXT(onnx, node->name));
-        if (used >= sizeof text) used = sizeof text - 1;
     }
-    TL_CHECK(missing == 0, TL_UNSUPPORTED, "%s: opset %lld: %d nodes use unsupported operators: %s",
-             onnx->name, (long long)onnx->opset, missing, text);
-    return TL_OK;
+    if (missing == 0) return TL_OK;
+    describe_missing(onnx, list, text, sizeof text);
+    return tl_fail(TL_UNSUPPORTED, "%s: opset %lld: %d nodes use unsupported operators: %s",
+                   onnx->name, (long long)onnx->opset, missing, text);
 }
 
 /* --- input ------------------------------------------------------------------------------------ */

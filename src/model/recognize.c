@@ -18,7 +18,7 @@ typedef struct candidate_file {
 
 typedef struct finding {
     int count;
-    char text[160]; /* the first few */
+    char text[240]; /* the first few */
 } finding;
 
 static void note(finding *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -54,15 +54,15 @@ static int misfits(const fit *f) {
 static void compare_param(const tl_graph *graph, const tl_param *param, const char *external,
                           const candidate_file *file, fit *f) {
     int found = tl_name_find(f->variant->naming, file->weights, external);
+    tl_layout layout = f->variant->naming->layout;
+    tl_shape expected = tl_layout_shape(layout, graph, param);
+    char is[TL_SHAPE_TEXT], wanted[TL_SHAPE_TEXT];
     if (found < 0) {
-        note(&f->missing, "%s", external);
+        note(&f->missing, "%s %s", external, tl_shape_text(&expected, wanted));
         return;
     }
     file->used[found] = true;
-    tl_layout layout = f->variant->naming->layout;
-    tl_shape expected = tl_layout_shape(layout, graph, param);
     const tl_shape *shape = &file->weights->item[found].shape;
-    char is[TL_SHAPE_TEXT], wanted[TL_SHAPE_TEXT];
     if (tl_layout_fits(layout, graph, param, shape))
         f->matched++;
     else
@@ -101,8 +101,10 @@ static void compare_graph(const tl_graph *graph, int features, const candidate_f
     int head_missing = f->missing.count - backbone_missing;
     if (head_missing == graph->param_count - backbone_params) f->headless = head_missing;
     for (int i = 0; i < file->weights->count; i++) {
-        const char *name = file->weights->item[i].name;
-        if (!file->used[i] && !tl_name_ignored(naming, name)) note(&f->extra, "%s", name);
+        const tl_weight *item = &file->weights->item[i];
+        char shape[TL_SHAPE_TEXT];
+        if (file->used[i] || tl_name_ignored(naming, item->name)) continue;
+        note(&f->extra, "%s %s", item->name, tl_shape_text(&item->shape, shape));
     }
 }
 
