@@ -137,7 +137,8 @@ tl_status tl_hdf5_parse_layout(const tl_hdf5 *file, tl_hdf5_cursor *c, tl_hdf5_l
     TL_HDF5_CHECK(file, kind < VIRTUAL, TL_CORRUPT, c->address, "data layout class %u", kind);
     *out = (tl_hdf5_layout){0};
     if (kind == CHUNKED) {
-        out->refusal = "it is stored in chunks, perhaps compressed, expected contiguous data";
+        out->refusal = "it is stored in chunks, perhaps compressed, expected contiguous data "
+                       "(h5repack -l CONTI -f NONE)";
         return TL_OK;
     }
     if (kind == COMPACT) {

@@ -14,34 +14,34 @@ enum { MAX_VARIABLES = 4 };
 /* In the order in which layers create them (keras/src/layers), each with the option that leaves it
  * out when false. */
 typedef struct variable {
-    const char *name, *option;
+    char name[18], option[10];
 } variable;
 
 static const struct {
-    const char *class;
+    char class[20];
     variable variable[MAX_VARIABLES];
 } classes[] = {
-    {"conv2d", {{"kernel", NULL}, {"bias", "use_bias"}}},
-    {"conv2d_transpose", {{"kernel", NULL}, {"bias", "use_bias"}}},
-    {"dense", {{"kernel", NULL}, {"bias", "use_bias"}}},
-    {"depthwise_conv2d", {{"depthwise_kernel", NULL}, {"bias", "use_bias"}}},
+    {"conv2d", {{"kernel", ""}, {"bias", "use_bias"}}},
+    {"conv2d_transpose", {{"kernel", ""}, {"bias", "use_bias"}}},
+    {"dense", {{"kernel", ""}, {"bias", "use_bias"}}},
+    {"depthwise_conv2d", {{"depthwise_kernel", ""}, {"bias", "use_bias"}}},
     {"separable_conv2d",
-     {{"depthwise_kernel", NULL}, {"pointwise_kernel", NULL}, {"bias", "use_bias"}}},
+     {{"depthwise_kernel", ""}, {"pointwise_kernel", ""}, {"bias", "use_bias"}}},
     {"batch_normalization",
-     {{"gamma", "scale"}, {"beta", "center"}, {"moving_mean", NULL}, {"moving_variance", NULL}}},
+     {{"gamma", "scale"}, {"beta", "center"}, {"moving_mean", ""}, {"moving_variance", ""}}},
     {"layer_normalization", {{"gamma", "scale"}, {"beta", "center"}}},
-    {"normalization", {{"mean", NULL}, {"variance", NULL}, {"count", NULL}}},
-    {"p_re_lu", {{"alpha", NULL}}},
-    {"layer_scale", {{"gamma", NULL}}}, /* ConvNeXt's own (keras/src/applications/convnext.py) */
+    {"normalization", {{"mean", ""}, {"variance", ""}, {"count", ""}}},
+    {"p_re_lu", {{"alpha", ""}}},
+    {"layer_scale", {{"gamma", ""}}}, /* ConvNeXt's own (keras/src/applications/convnext.py) */
 };
 
 /* Chooses the variables that are there; returns how many. */
 static int choose(const variable *all, const json_t *config, bool optional, const char **names) {
     int count = 0;
-    for (int i = 0; i < MAX_VARIABLES && all[i].name; i++) {
+    for (int i = 0; i < MAX_VARIABLES && all[i].name[0]; i++) {
         const char *option = all[i].option;
         bool left_out =
-            option && (config ? json_is_false(json_object_get(config, option)) : !optional);
+            option[0] && (config ? json_is_false(json_object_get(config, option)) : !optional);
         if (!left_out) names[count++] = all[i].name;
     }
     return count;

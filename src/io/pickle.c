@@ -407,46 +407,64 @@ static tl_status op_unsupported(tl_pickle *pickle, unsigned char opcode) {
 
 typedef tl_status (*opcode_fn)(tl_pickle *pickle, unsigned char opcode);
 
-/* clang-format off */
-static const opcode_fn opcodes[256] = {
-    [0x80] = op_proto, [0x95] = op_frame,
-    ['('] = op_mark, ['0'] = op_pop, ['1'] = op_pop, ['2'] = op_dup,
-    ['N'] = op_constant, [0x88] = op_constant, [0x89] = op_constant,
-    ['J'] = op_int, ['K'] = op_int, ['M'] = op_int, [0x8a] = op_long, [0x8b] = op_long,
-    ['G'] = op_float,
-    ['X'] = op_text, [0x8c] = op_text, [0x8d] = op_text, ['U'] = op_text, ['T'] = op_text,
-    ['B'] = op_text, ['C'] = op_text, [0x8e] = op_text,
-    ['}'] = op_empty, [']'] = op_empty, [')'] = op_empty, [0x8f] = op_empty,
-    ['t'] = op_tuple, [0x85] = op_tuple, [0x86] = op_tuple, [0x87] = op_tuple,
-    [0x91] = op_frozenset,
-    ['a'] = op_append, ['e'] = op_append, [0x90] = op_append,
-    ['s'] = op_setitem, ['u'] = op_setitem,
-    ['h'] = op_get, ['j'] = op_get, ['q'] = op_put, ['r'] = op_put, [0x94] = op_put,
-    ['c'] = op_global, [0x93] = op_stack_global, ['R'] = op_call, [0x81] = op_call,
-    ['b'] = op_build, ['Q'] = op_persistent,
-    ['i'] = op_unsafe, ['o'] = op_unsafe, ['P'] = op_unsafe, [0x92] = op_unsafe,
-    [0x82] = op_unsafe, [0x83] = op_unsafe, [0x84] = op_unsafe,
-    ['I'] = op_unsupported, ['L'] = op_unsupported, ['F'] = op_unsupported,
-    ['S'] = op_unsupported, ['V'] = op_unsupported, ['d'] = op_unsupported,
-    ['l'] = op_unsupported, ['g'] = op_unsupported, ['p'] = op_unsupported,
-    [0x96] = op_unsupported, [0x97] = op_unsupported, [0x98] = op_unsupported,
+/* Opcode 0 is none, so that lists end with it. */
+static const struct {
+    opcode_fn run;
+    unsigned char opcodes[13];
+} families[] = {
+    {op_proto, {0x80}},
+    {op_frame, {0x95}},
+    {op_mark, {'('}},
+    {op_pop, {'0', '1'}},
+    {op_dup, {'2'}},
+    {op_constant, {'N', 0x88, 0x89}},
+    {op_int, {'J', 'K', 'M'}},
+    {op_long, {0x8a, 0x8b}},
+    {op_float, {'G'}},
+    {op_text, {'X', 0x8c, 0x8d, 'U', 'T', 'B', 'C', 0x8e}},
+    {op_empty, {'}', ']', ')', 0x8f}},
+    {op_tuple, {'t', 0x85, 0x86, 0x87}},
+    {op_frozenset, {0x91}},
+    {op_append, {'a', 'e', 0x90}},
+    {op_setitem, {'s', 'u'}},
+    {op_get, {'h', 'j'}},
+    {op_put, {'q', 'r', 0x94}},
+    {op_global, {'c'}},
+    {op_stack_global, {0x93}},
+    {op_call, {'R', 0x81}},
+    {op_build, {'b'}},
+    {op_persistent, {'Q'}},
+    {op_unsafe, {'i', 'o', 'P', 0x92, 0x82, 0x83, 0x84}},
+    {op_unsupported, {'I', 'L', 'F', 'S', 'V', 'd', 'l', 'g', 'p', 0x96, 0x97, 0x98}},
 };
-/* clang-format on */
+enum { FAMILIES = sizeof families / sizeof families[0] };
+
+/* The family of every opcode + 1; 0: it is none. */
+static void index_opcodes(unsigned char family[256]) {
+    memset(family, 0, 256);
+    for (unsigned char i = 0; i < FAMILIES; i++) {
+        for (const unsigned char *opcode = families[i].opcodes; *opcode; opcode++) {
+            family[*opcode] = (unsigned char)(i + 1);
+        }
+    }
+}
 
 /* --- loading ---------------------------------------------------------------------------------- */
 
 tl_status tl_pickle_load(tl_pickle *pickle, uint32_t *root) {
     pickle->begin = pickle->next;
     pickle->stack.count = pickle->marks.count = pickle->memo.count = 0;
+    unsigned char family[256];
+    index_opcodes(family);
     for (;;) {
         pickle->opcode = pickle->next;
         unsigned char opcode = 0;
         TL_TRY(take(pickle, &opcode, 1));
         if (opcode == '.') return pop(pickle, root);
-        if (!opcodes[opcode]) {
+        if (!family[opcode]) {
             return tl_pickle_fail(pickle, TL_CORRUPT, "0x%02x is no pickle opcode", opcode);
         }
-        TL_TRY(opcodes[opcode](pickle, opcode));
+        TL_TRY(families[family[opcode] - 1].run(pickle, opcode));
     }
 }
 

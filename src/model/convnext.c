@@ -85,39 +85,33 @@ static const tl_naming timm = {
     .ignored = tl_pytorch_ignored,
 };
 
+static const tl_name_rule keras_nodes[] = {
+    {"stem_conv", "stem.0"},
+    {"stem_layernorm", "stem.1"},
+    {"downsampling_layernorm_0", "stages.1.downsample.0"},
+    {"downsampling_conv_0", "stages.1.downsample.1"},
+    {"downsampling_layernorm_1", "stages.2.downsample.0"},
+    {"downsampling_conv_1", "stages.2.downsample.1"},
+    {"downsampling_layernorm_2", "stages.3.downsample.0"},
+    {"downsampling_conv_2", "stages.3.downsample.1"},
+    {"stage_*_block_*_depthwise_conv", "stages.*.blocks.*.conv_dw"},
+    {"stage_*_block_*_layernorm", "stages.*.blocks.*.norm"},
+    {"stage_*_block_*_pointwise_conv_1", "stages.*.blocks.*.mlp.fc1"},
+    {"stage_*_block_*_pointwise_conv_2", "stages.*.blocks.*.mlp.fc2"},
+    {"stage_*_block_*_layer_scale", "stages.*.blocks.*.scale"},
+    {"head_layernorm", "head.norm"},
+    {"head_dense", "head.fc"},
+    {NULL, NULL},
+};
+
 /* Every layer's name begins with the network's there. */
-#define KERAS_BLOCK(size, theirs, ours)                                                            \
-    { "convnext_" #size "_stage_*_block_*_" theirs, "stages.*.blocks.*." ours }
-#define KERAS_DOWNSAMPLE(size, step, stage)                                                        \
-    {"convnext_" #size "_downsampling_layernorm_" #step, "stages." #stage ".downsample.0"}, {      \
-        "convnext_" #size "_downsampling_conv_" #step, "stages." #stage ".downsample.1"            \
-    }
-#define KERAS_NAMING(size)                                                                         \
-    static const tl_naming keras_##size = {                                                        \
-        .scheme = "keras",                                                                         \
-        .layout = TL_LAYOUT_KERAS,                                                                 \
-        .nodes =                                                                                   \
-            (const tl_name_rule[]){                                                                \
-                {"convnext_" #size "_stem_conv", "stem.0"},                                        \
-                {"convnext_" #size "_stem_layernorm", "stem.1"},                                   \
-                KERAS_DOWNSAMPLE(size, 0, 1),                                                      \
-                KERAS_DOWNSAMPLE(size, 1, 2),                                                      \
-                KERAS_DOWNSAMPLE(size, 2, 3),                                                      \
-                KERAS_BLOCK(size, "depthwise_conv", "conv_dw"),                                    \
-                KERAS_BLOCK(size, "layernorm", "norm"),                                            \
-                KERAS_BLOCK(size, "pointwise_conv_1", "mlp.fc1"),                                  \
-                KERAS_BLOCK(size, "pointwise_conv_2", "mlp.fc2"),                                  \
-                KERAS_BLOCK(size, "layer_scale", "scale"),                                         \
-                {"convnext_" #size "_head_layernorm", "head.norm"},                                \
-                {"convnext_" #size "_head_dense", "head.fc"},                                      \
-                {NULL, NULL},                                                                      \
-            },                                                                                     \
-        .params = tl_keras_params,                                                                 \
-        .ignored = tl_keras_ignored,                                                               \
-    }
-KERAS_NAMING(tiny);
-KERAS_NAMING(small);
-KERAS_NAMING(base);
+#define KERAS(size)                                                                                \
+    (&(const tl_naming){.scheme = "keras",                                                         \
+                        .layout = TL_LAYOUT_KERAS,                                                 \
+                        .nodes = keras_nodes,                                                      \
+                        .params = tl_keras_params,                                                 \
+                        .ignored = tl_keras_ignored,                                               \
+                        .prefix = "convnext_" #size "_"})
 
 #define CONVNEXT(size, crop, ...)                                                                  \
     {                                                                                              \
@@ -125,7 +119,7 @@ KERAS_NAMING(base);
         .variant = (const tl_variant[]) {                                                          \
             {&torchvision, "torchvision", (crop), &(const convnext_config){__VA_ARGS__}, 0},       \
                 {&timm, "torchvision-bicubic", 236, &(const convnext_config){__VA_ARGS__}, 0},     \
-                {&keras_##size, "keras-torch", 0, &(const convnext_config){__VA_ARGS__}, 0}, {     \
+                {KERAS(size), "keras-torch", 0, &(const convnext_config){__VA_ARGS__}, 0}, {       \
                 0                                                                                  \
             }                                                                                      \
         }                                                                                          \

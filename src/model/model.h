@@ -138,6 +138,7 @@ typedef struct tl_naming {
     const tl_name_rule *params; /* the same for what follows the last separator */
     const char *const *ignored; /* patterns of tensors we have no use for; NULL-terminated */
     int first_block;
+    const char *prefix; /* before every name; NULL: nothing */
 } tl_naming;
 
 extern const tl_name_rule tl_pytorch_params[];

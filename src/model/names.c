@@ -191,7 +191,11 @@ bool tl_name_translate(tl_name_walk *walk, int param, char external[TL_NAME_CAPA
     count_blocks(walk, node->name);
     count_numbered(walk, p->node, node->name);
     walk->node = p->node;
-    size_t used = translate(walk->naming->nodes, node->name, walk, external, TL_NAME_CAPACITY);
+    const char *prefix = walk->naming->prefix ? walk->naming->prefix : "";
+    size_t used = strlen(prefix);
+    memcpy(external, prefix, used + 1);
+    used +=
+        translate(walk->naming->nodes, node->name, walk, external + used, TL_NAME_CAPACITY - used);
     if (used + 1 >= TL_NAME_CAPACITY) return false;
     if (used > 0 && external[used - 1] == '!') {
         external[used - 1] = '\0';

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 
-SCRIPTS = ["architectures", "published", "import_onnx", "preprocessing", "evaluation"]
+SCRIPTS = ["architectures", "published", "import_onnx", "opsets", "preprocessing", "evaluation"]
 TAKE_NAMES = ("architectures", "import_onnx")
 MODULES = ["numpy", "torch", "torchvision", "timm", "safetensors", "keras", "tensorflow", "h5py", "onnx", "onnxruntime",
            "onnxscript", "tf2onnx", "PIL", "sklearn", "skimage", "efficientnet_lite_pytorch"]
