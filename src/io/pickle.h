@@ -123,7 +123,7 @@ typedef enum tl_pickle_role {
 } tl_pickle_role;
 
 typedef struct tl_pickle_global {
-    const char *module, *name;
+    char module[24], name[32];
     tl_pickle_role role;
     tl_dtype dtype; /* of a storage */
 } tl_pickle_global;
