@@ -35,7 +35,8 @@ TL_API tl_status tl_model_load_memory(tl_context *ctx, const void *data, size_t 
                                       tl_model **out);
 
 /* Builds the named architecture with random weights (seeded). `classes` 0 means the backbone's
- * own number (1000). Errors: NOT_FOUND (lists the names), INVALID_ARGUMENT, NO_MEMORY. */
+ * own number (1000). Errors: NOT_FOUND (lists the names), INVALID_ARGUMENT, LIMIT (the weights
+ * exceed the context's memory limit; nothing was asked for yet), NO_MEMORY. */
 TL_API tl_status tl_model_create(tl_context *ctx, const char *backbone, int classes, uint64_t seed,
                                  tl_model **out);
 

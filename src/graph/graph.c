@@ -232,6 +232,9 @@ tl_status tl_graph_create(tl_context *ctx, int64_t height, int64_t width, int64_
 }
 
 tl_status tl_graph_allocate(tl_graph *graph) {
+    size_t bytes = (size_t)graph->param_elements * sizeof(float), left = tl_memory_left(graph->ctx);
+    TL_CHECK(bytes <= left, TL_LIMIT,
+             "%zu bytes of parameters exceed the %zu that the memory limit leaves", bytes, left);
     for (int i = 0; i < graph->param_count; i++) {
         if (!graph->param[i].value) TL_TRY(allocate_param(graph->ctx, &graph->param[i]));
     }

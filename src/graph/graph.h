@@ -82,7 +82,8 @@ void tl_graph_free(tl_graph *graph);
 tl_status tl_graph_add(tl_graph *graph, const char *op, const char *name, const char *attrs,
                        int input_count, const int *inputs, int *node);
 /* Allocates (zeroed) what a hollow graph only describes, which ends its being hollow. Only shapes
- * and names of a hollow graph may be asked for. Errors: NO_MEMORY. */
+ * and names of a hollow graph may be asked for. Errors: LIMIT (more than the context may hold,
+ * before any of it is asked for), NO_MEMORY. */
 tl_status tl_graph_allocate(tl_graph *graph);
 /* The same, but the parameters stay in `store` until their values are asked for; param[i].stored
  * is set by the caller. The graph closes the store. */

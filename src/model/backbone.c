@@ -63,8 +63,9 @@ tl_status tl_backbone_build(tl_context *ctx, const tl_backbone *backbone, const 
                             int classes, bool hollow, tl_graph **graph, int *features) {
     int size = variant->input_size ? variant->input_size : backbone->input_size;
     TL_TRY(tl_graph_create(ctx, size, size, 3, graph));
-    (*graph)->hollow = hollow;
+    (*graph)->hollow = true; /* all of it is known before any memory is asked for */
     tl_status status = backbone->build(*graph, variant->config, classes, features);
+    if (status == TL_OK && !hollow) status = tl_graph_allocate(*graph);
     if (status != TL_OK) {
         tl_graph_free(*graph);
         *graph = NULL;
