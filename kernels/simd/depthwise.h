@@ -159,8 +159,9 @@ static void depthwise_any(const tl_depthwise_row *d, int row, int64_t pixel, int
 
 /* --- square kernels of neighbouring taps ------------------------------------------------------ */
 
-/* DW_PIXELS pixels of DW_ROWS rows, all of whose taps lie inside, and a whole vector of channels;
- * column q of the input serves tap q - p * stride of pixel p. `w` holds a vector for each tap. */
+/* DW_PIXELS pixels of DW_ROWS rows and a whole vector of channels; column q of the input serves tap
+ * q - p * stride of pixel p. Only the first and the last size / 2 columns may lie outside. `w`
+ * holds a vector for each tap. */
 DEPTHWISE_INLINE void depthwise_block(const tl_depthwise_row *d, const elem *const *rows,
                                       const float *w, int64_t pixel, int64_t channel,
                                       const int size, const int stride) {
@@ -170,13 +171,17 @@ DEPTHWISE_INLINE void depthwise_block(const tl_depthwise_row *d, const elem *con
         UNROLL
         for (int p = 0; p < DW_PIXELS; p++) sum[r][p] = vec_set(0.0f);
     }
-    const int64_t x_pixel = d->x_pixel, at = (d->first + pixel * stride) * x_pixel + channel;
+    const int64_t x_pixel = d->x_pixel, first = d->first + pixel * stride, end = d->width - first;
+    const int64_t at = first * x_pixel + channel;
+    const int columns = (DW_PIXELS - 1) * stride + size;
     UNROLL
     for (int i = 0; i < size + (DW_ROWS - 1) * stride; i++) {
         if (!rows[i]) continue;
         const elem *x = rows[i] + at;
         UNROLL
-        for (int q = 0; q < (DW_PIXELS - 1) * stride + size; q++, x += x_pixel) {
+        for (int q = 0; q < columns; q++, x += x_pixel) {
+            if (q < size / 2 && q < -first) continue;
+            if (q >= columns - size / 2 && q >= end) continue;
             vec column = elem_load(x);
             UNROLL
             for (int p = 0; p < DW_PIXELS; p++) {
@@ -207,11 +212,12 @@ typedef struct depthwise_span {
     int64_t begin, end;
 } depthwise_span;
 
-/* The pixels all of whose columns lie inside; of these, where they are added to, as many as fill
- * blocks: otherwise a last block begins inside the one before, whose pixels get the same values
- * again. */
+/* The pixels of which at most size / 2 columns lie outside on either side; of these, where they are
+ * added to, as many as fill blocks: otherwise a last block begins inside the one before, whose
+ * pixels get the same values again. */
 static depthwise_span depthwise_span_of(const tl_depthwise_row *d, int size, int stride) {
-    int64_t room = d->width - d->first - size, begin = d->first < 0 ? -d->first : 0;
+    int64_t begin = -d->first - size / 2, room = d->width + size / 2 - d->first - size;
+    if (begin < 0) begin = 0;
     depthwise_span span = {(begin + stride - 1) / stride, room < 0 ? 0 : room / stride + 1};
     if (span.end > d->pixels) span.end = d->pixels;
     int64_t count = span.end - span.begin;
