@@ -249,6 +249,8 @@ test_packed_cache() {
 }
 
 test_run_refuses_wrong_input() {
+    expect_status 0 "$tl" run --model "$trained" --input "$work/nhwc.npy" --out "$work/a2.npy"
+    cmp "$work/a.npy" "$work/a2.npy" || fail "--out of tl run is not --output"
     expect_refusal 1 "24" "$tl" run --model "$trained" --input "$work/nchw.npy" --output "$work/c.npy" --layout nhwc
     expect_refusal 1 "24|--layout nchw" "$tl" run --model "$trained" --input "$work/nhwc.npy" --output "$work/c.npy" --layout nchw
     expect_refusal 1 "trained.safetensors" "$tl" run --model "$trained" --input "$trained" --output "$work/c.npy"

@@ -448,6 +448,39 @@ static void batches_do_not_depend_on_threads(void **state) {
     assert_int_not_equal(expected[1], expected[2]);
 }
 
+typedef struct onlooker {
+    tl_dataset *dataset;
+    int64_t seen;
+} onlooker;
+
+static void look(void *user, tl_log_level level, const char *message) {
+    onlooker *o = user;
+    (void)level;
+    if (strstr(message, "skipped")) o->seen = tl_dataset_skipped_count(o->dataset);
+}
+
+static void a_log_callback_may_look_at_the_dataset(void **state) {
+    (void)state;
+    two_classes(5);
+    text("a/007.bmp");
+    onlooker o = {0};
+    tl_context_options options;
+    tl_context_options_init(&options, sizeof options);
+    options.threads = 1;
+    options.log = look;
+    options.log_user = &o;
+    tl_context *own = NULL;
+    assert_ok(tl_context_create(&options, &own));
+    assert_ok(tl_dataset_open(own, root, &o.dataset));
+    tl_loader *loader = loader_of(o.dataset, options_of(4, false, NULL, 1));
+    int64_t pictures;
+    (void)epoch_crc(loader, 0, &pictures);
+    assert_int_equal(o.seen, 1);
+    tl_loader_free(loader);
+    tl_dataset_free(o.dataset);
+    tl_context_free(own);
+}
+
 static void an_epoch_can_be_abandoned(void **state) {
     (void)state;
     two_classes(30);
@@ -615,6 +648,7 @@ int main(void) {
         DATA_TEST(impossible_splits_are_refused),
         DATA_TEST(batches_hold_what_the_model_wants),
         DATA_TEST(batches_do_not_depend_on_threads),
+        DATA_TEST(a_log_callback_may_look_at_the_dataset),
         DATA_TEST(an_epoch_can_be_abandoned),
         DATA_TEST(a_file_may_vanish_or_shrink),
         DATA_TEST(no_readable_picture_is_an_error),

@@ -380,6 +380,7 @@ static void open_pair(pair *t, bool last_block) {
     assert_ok(tl_samples_open(t->dataset, t->model, t->trainer, &loader, &t->cached));
     assert_ok(tl_samples_open(t->dataset, t->model, t->trainer, &loader, &t->fresh));
     tl_watch watch = {0};
+    assert_ok(tl_samples_reserve_cache(t->cached));
     assert_ok(tl_samples_cache(t->cached, &watch));
 }
 
@@ -734,6 +735,49 @@ static void test_settings_left_to_the_optimizer(void **state) {
     close_place(&p);
 }
 
+static void note_uncached(void *user, tl_log_level level, const char *message) {
+    (void)level;
+    if (strstr(message, "computed in every epoch")) *(int *)user += 1;
+}
+
+/* A run under a limit of its own; how often features were not cached. */
+static int run_limited(place *p, size_t limit, size_t *peak) {
+    int uncached = 0;
+    tl_context_options options;
+    tl_context *ctx = NULL, *whole = p->ctx;
+    tl_context_options_init(&options, sizeof options);
+    options.threads = 1;
+    options.memory_limit = limit;
+    options.log = note_uncached;
+    options.log_user = &uncached;
+    assert_ok(tl_context_create(&options, &ctx));
+    p->ctx = ctx;
+    tl_finetune_options o = base_options(p);
+    o.epochs = 1;
+    o.batch = 1;
+    o.freeze = "conv1"; /* a large map for each picture */
+    assert_ok(tl_finetune(ctx, &o, NULL, NULL));
+    tl_context_memory(ctx, NULL, peak);
+    tl_context_free(ctx);
+    p->ctx = whole;
+    return uncached;
+}
+
+static void test_a_cache_keeps_to_the_limit(void **state) {
+    (void)state;
+    place p = open_place(1);
+    size_t peak = 0, size = 0, limited_size = 0;
+    assert_int_equal(run_limited(&p, 0, &peak), 0);
+    char *want = read_all(p.out, &size);
+    assert_int_equal(run_limited(&p, peak - peak / 8, &peak), 1);
+    char *got = read_all(p.out, &limited_size);
+    assert_int_equal(limited_size, size);
+    assert_memory_equal(got, want, size);
+    free(got);
+    free(want);
+    close_place(&p);
+}
+
 static void put_model(const place *p, const char *backbone) {
     tl_model *model = NULL;
     assert_ok(tl_model_create(p->ctx, backbone, 0, 7, &model));
@@ -1077,6 +1121,12 @@ static void test_loop_of_ones_own(void **state) {
     tl_evaluation_free(e);
     tl_loader_free(loader);
     tl_trainer_free(trainer);
+    /* Units that answer for themselves are no distribution to measure. */
+    assert_ok(tl_model_remove_head(model));
+    add_layer(model, "global_avg_pool", "pool", NULL, NULL);
+    add_layer(model, "dense", "fc", "units=3", NULL);
+    add_layer(model, "sigmoid", "labels", NULL, NULL);
+    assert_fails(tl_evaluate(model, dataset, 32, &e), TL_INVALID_ARGUMENT, "several sigmoid units");
     tl_model_free(model);
     tl_dataset_free(dataset);
     close_place(&p);
@@ -1097,6 +1147,7 @@ int main(void) {
         cmocka_unit_test(test_wrong_values_name_the_choices),
         cmocka_unit_test(test_wrong_options_are_refused),
         cmocka_unit_test(test_settings_left_to_the_optimizer),
+        cmocka_unit_test(test_a_cache_keeps_to_the_limit),
         cmocka_unit_test(test_a_frozen_part_is_no_other),
         cmocka_unit_test(test_one_file_cannot_be_model_and_report),
         cmocka_unit_test(test_a_folder_that_cannot_be_read),

@@ -785,6 +785,32 @@ static void test_named_bad_models(void **state) {
     free_saved(&s);
 }
 
+/* --- other input sizes --------------------------------------------------------------------- */
+
+/* An input of another size is cut as a preset of that size does it. */
+static void test_resizing_follows_the_preset(void **state) {
+    (void)state;
+    static const struct {
+        const char *backbone, *preset;
+        int resize;
+    } cases[] = {{"efficientnet_lite0", "efficientnet-lite", 160},
+                 {"resnet18", "torchvision", 146}};
+    tl_context *ctx = make_context(1, NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        tl_model *model = NULL;
+        tl_preprocess preset;
+        assert_ok(tl_model_create(ctx, cases[i].backbone, 2, 1, &model));
+        assert_ok(tl_model_resize_input(model, 128, 128));
+        assert_int_equal(model->preprocess.resize, cases[i].resize);
+        assert_ok(tl_preprocess_preset(cases[i].preset, 128, 128, &preset));
+        assert_int_equal(preset.resize, cases[i].resize);
+        assert_ok(tl_model_resize_input(model, 224, 224));
+        assert_int_equal(model->preprocess.resize, 256);
+        tl_model_free(model);
+    }
+    tl_context_free(ctx);
+}
+
 /* --- loading by name
  * --------------------------------------------------------------------------------------------- */
 
@@ -802,13 +828,16 @@ static void test_loading_by_name(void **state) {
     assert_fails(tl_model_load(ctx, "./resnet50", &model), TL_NOT_FOUND, "./resnet50");
     assert_fails(tl_model_load(ctx, folder, &model), TL_INVALID_ARGUMENT, NULL);
     assert_ok(tl_model_create(ctx, "resnet18", 2, 1, &model));
+    assert_ok(tl_model_export_onnx(model, path_in(folder, "resnet18.onnx"))); /* no name's file */
+    assert_fails(tl_model_load(ctx, "resnet18", &copy), TL_NOT_FOUND, "no resnet18.safetensors");
     assert_ok(tl_model_save(model, path_in(folder, "resnet18.safetensors")));
     assert_ok(tl_model_save(model, path_in(folder, "resnet34.safetensors")));
     assert_ok(tl_model_load(ctx, "resnet18", &copy));
     assert_string_equal(copy->backbone, "resnet18");
     assert_ok(tl_model_verify(copy, NULL));
     tl_model_free(copy);
-    assert_fails(tl_model_load(ctx, "resnet34", &copy), TL_CORRUPT, "resnet34: its file");
+    assert_fails(tl_model_load(ctx, "resnet34", &copy), TL_CORRUPT,
+                 path_in(folder, "resnet34.safetensors: the file holds resnet18, not resnet34"));
     assert_null(copy);
     if (before) {
         setenv("TL_WEIGHTS_DIR", before, 1);
@@ -1023,6 +1052,7 @@ int main(void) {
         cmocka_unit_test(test_bit_flips_never_crash),
         cmocka_unit_test(test_no_bit_flip_verifies),
         cmocka_unit_test(test_named_bad_models),
+        cmocka_unit_test(test_resizing_follows_the_preset),
         cmocka_unit_test(test_loading_by_name),
         cmocka_unit_test(test_description),
         cmocka_unit_test(test_every_allocation_may_fail),

@@ -16,13 +16,17 @@ typedef struct tl_context tl_context;
 
 /* Allocator hook, as in Lua: new_size 0 frees `ptr`, ptr NULL allocates, otherwise the
  * block is resized from old_size to new_size bytes. Returns NULL on failure, in which case
- * an existing block is untouched. Must be thread safe. */
+ * an existing block is untouched. Must be thread safe. All memory of the library goes through it,
+ * with two exceptions: JSON objects while a file is read or written, and what libjpeg takes while
+ * it decodes a picture. */
 typedef void *(*tl_alloc_fn)(void *user, void *ptr, size_t old_size, size_t new_size);
 
 typedef enum tl_log_level { TL_LOG_INFO = 0, TL_LOG_WARNING = 1 } tl_log_level;
 
 /* Receives messages that are no failures: a skipped picture, a chosen kernel set.
- * May be called from any thread that works for the context, one call at a time. */
+ * May be called from any thread that works for the context, one call at a time. It may look at the
+ * context's objects (tl_context_memory(), tl_dataset_skipped_count()), but must not make, change,
+ * run or free any: another message meanwhile would wait for this one for ever. */
 typedef void (*tl_log_fn)(void *user, tl_log_level level, const char *message);
 
 /* A caller's own threads: calls task(arg, i) once for each i in 0 .. count-1, in any order and on
@@ -43,8 +47,10 @@ typedef struct tl_context_options {
                             NULL = the environment's TL_ISA, else the best the machine has */
     size_t memory_limit; /* bytes the context may hold at once; 0 = no limit */
     tl_parallel_for_fn parallel_for; /* NULL = the context starts `threads` - 1 threads of its own,
-                                        which sleep between calls; otherwise it starts none and cuts
-                                        work into `threads` parts. Results are the same bits. It is
+                                        which look out for more work for 100 microseconds after a
+                                        piece of it, then sleep; otherwise it starts none to compute
+                                        with (loaders have reader threads in any case) and cuts work
+                                        into `threads` parts. Results are the same bits. It is
                                         called with denormals flushed and default rounding. */
     void *parallel_user;             /* handed to parallel_for */
     int low_memory; /* other than 0: 3 x 3 convolutions directly instead of by Winograd's method.

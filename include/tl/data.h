@@ -47,7 +47,8 @@ typedef struct tl_loader_options {
     const char *augment; /* NULL or "" for none; "flip,rotation:40,shift:0.2,shear:0.2,zoom:0.2,
                             crop:0.08,brightness:0.2,contrast:0.2", see docs/augmentation.md */
     uint64_t seed;
-    int threads; /* reader threads; 0 = the context's number */
+    int threads; /* reader threads, which every loader starts for itself, also where the context has
+                    a parallel_for; 0 = as many as the context computes with */
 } tl_loader_options;
 
 TL_API void tl_loader_options_init(tl_loader_options *options, size_t size);

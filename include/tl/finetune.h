@@ -38,7 +38,8 @@ typedef struct tl_finetune_options {
     const char *val;        /* folder of validation pictures; NULL = split */
     double val_split;       /* share of `data` kept for validation when val is NULL; 0.2 */
     const char *preprocess; /* preset of tl_model_set_preprocess(); NULL = the backbone's own */
-    int image_size;         /* side of the network's input in pixels; 0 = the backbone's own */
+    int image_size;         /* side of the network's input in pixels; 0 = the backbone's own. What a
+                               crop leaves out follows the preprocessing's rule for that size */
     const char *pool;       /* "gap", "gmp" or "flatten"; default "gap" */
     const char *head;       /* layers before the classifier; default "" (a linear classifier) */
     const char *activation; /* "softmax" or "sigmoid" (two classes); default "softmax" */
@@ -100,10 +101,10 @@ TL_API tl_status tl_finetune(tl_context *ctx, const tl_finetune_options *options
 
 /* The summary as one JSON object: classes, images, skipped, epochs_run, best_epoch, train_loss,
  * train_accuracy, val_loss, val_accuracy, seconds, features_seconds, head_seconds, threads,
- * peak_rss_mb, and history (one entry an epoch), per_class, macro_f1, weighted_f1, confusion,
- * skipped_files, settings. train_* are means over the epoch while training (as Keras reports
- * them), val_* are taken after it; both of the epoch whose weights the model has (best_epoch).
- * Lives as long as the report. */
+ * peak_rss_mb (of the process, from its start), and history (one entry an epoch), per_class,
+ * macro_f1, weighted_f1, confusion, skipped_files, settings. train_* are means over the epoch while
+ * training (as Keras reports them), val_* are taken after it; both of the epoch whose weights the
+ * model has (best_epoch). Lives as long as the report. */
 TL_API const char *tl_report_json(const tl_report *report);
 /* A number of the summary by its key, such as "val_accuracy". Errors: NOT_FOUND. */
 TL_API tl_status tl_report_number(const tl_report *report, const char *key, double *value);

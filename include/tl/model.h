@@ -17,20 +17,22 @@ typedef struct tl_model tl_model;
 
 /* --- making, loading, saving --------------------------------------------------------------- */
 
-/* Opens a model from `name`: a file saved by tl_model_save(); a weights file (.safetensors or
- * PyTorch .pth, in either of its forms) of a known architecture, which is recognised by its
- * tensor names and shapes; an ONNX file, which brings its own architecture (opset 7 to 21, the
- * operators of convolutional classifiers; what it expects of pictures it does not say: see
- * tl_model_set_preprocess()); or the name of a backbone (see tl_backbone_list()), whose weights
- * file is looked for in the weights folder: the environment's TL_WEIGHTS_DIR, else
- * $XDG_CACHE_HOME/libtl, else ~/.cache/libtl. `tl fetch NAME` puts it there.
+/* Opens a model from `name`: a file saved by tl_model_save(); a weights file of a known
+ * architecture, which is recognised by its tensor names and shapes: safetensors (also sharded, by
+ * its .safetensors.index.json), PyTorch's .pth in either of its forms, Keras's .keras, .weights.h5
+ * and .h5 (what a file is its content says, not its name); an ONNX file, which brings its own
+ * architecture (opset 7 to 21, the operators of convolutional classifiers; what it expects of
+ * pictures it does not say: see tl_model_set_preprocess()); or the name of a backbone (see
+ * tl_backbone_list()), whose weights file is looked for in the weights folder: the environment's
+ * TL_WEIGHTS_DIR, else $XDG_CACHE_HOME/libtl, else ~/.cache/libtl. `tl fetch NAME` puts it there.
  * The caller frees *out with tl_model_free().
  * Errors: NOT_FOUND, PERMISSION, IO, TRUNCATED, CORRUPT, LIMIT, UNSUPPORTED (unknown format or
  * architecture: the text lists tensors that do not fit, or the operators of an ONNX file that are
  * not there), SHAPE, UNSAFE, NO_MEMORY. */
 TL_API tl_status tl_model_load(tl_context *ctx, const char *name, tl_model **out);
 
-/* The same from `size` bytes in memory, which are not kept. */
+/* The same from `size` bytes in memory, which are not kept. Files that name others beside them
+ * cannot be opened so: an index of shards (UNSUPPORTED), an ONNX file with external data. */
 TL_API tl_status tl_model_load_memory(tl_context *ctx, const void *data, size_t size,
                                       tl_model **out);
 
@@ -112,7 +114,8 @@ TL_API int tl_model_class_count(const tl_model *model);
 TL_API const char *tl_model_class_name(const tl_model *model, int index);
 
 /* Class probabilities of one picture. `probabilities` receives tl_model_class_count() floats
- * that sum to 1 (softmax of the logits, or 1 - p and p of a single sigmoid unit).
+ * that sum to 1 (softmax of the logits, or 1 - p and p of a single sigmoid unit); those of several
+ * sigmoid units are independent and sum to anything.
  * Errors: those of reading the file, CORRUPT and LIMIT for pictures, NO_MEMORY. */
 TL_API tl_status tl_model_predict_file(const tl_model *model, const char *path,
                                        float *probabilities);
@@ -128,7 +131,8 @@ TL_API tl_status tl_model_predict_rgb(const tl_model *model, const unsigned char
 TL_API tl_status tl_model_run(const tl_model *model, const tl_tensor *input, tl_tensor **out);
 
 /* The feature vector of one picture: what enters the classifier (of a backbone), or the head
- * (of a fine-tuned model), pooled over space. `features` receives tl_model_feature_count() floats.
+ * (of a fine-tuned model), as means over space: one value a channel, also where the classifier
+ * itself flattens the map (VGG: 512). `features` receives tl_model_feature_count() floats.
  */
 TL_API int64_t tl_model_feature_count(const tl_model *model);
 TL_API tl_status tl_model_features_file(const tl_model *model, const char *path, float *features);

@@ -114,7 +114,8 @@ TL_API tl_optimizer *tl_trainer_optimizer(tl_trainer *trainer);
 typedef struct tl_evaluation tl_evaluation;
 
 /* Runs the model over a dataset whose classes must be the model's, by name.
- * Errors: INVALID_ARGUMENT (classes differ: names them), those of reading, NO_MEMORY. */
+ * Errors: INVALID_ARGUMENT (classes differ: names them; a model of several sigmoid units), those of
+ * reading, NO_MEMORY. */
 TL_API tl_status tl_evaluate(const tl_model *model, tl_dataset *dataset, int batch,
                              tl_evaluation **out);
 /* The same measures from answers of one's own: count x classes probabilities. The loss is the mean

@@ -50,8 +50,10 @@ int cli_misuse(const cli_args *args, const char *format, ...) {
 /* The place in the table of the flag whose name is the first `length` bytes of `text`, or -1. */
 static int find_flag(const cli_command *command, const char *text, size_t length) {
     for (int i = 0; command->flags[i].name; i++) {
-        const char *name = command->flags[i].name;
-        if (strlen(name) == length && memcmp(name, text, length) == 0) return i;
+        const char *names[] = {command->flags[i].name, command->flags[i].alias};
+        for (int j = 0; j < 2; j++)
+            if (names[j] && strlen(names[j]) == length && memcmp(names[j], text, length) == 0)
+                return i;
     }
     return -1;
 }

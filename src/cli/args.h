@@ -30,6 +30,7 @@ typedef struct cli_flag {
     const char *help;
     const char *preset; /* default shown in the help, and given by the getters below; or NULL */
     bool may_be_empty;  /* CLI_TEXT: "" is a value too */
+    const char *alias;  /* another name, which the help does not show; or NULL */
 } cli_flag;
 
 typedef struct cli_args cli_args;

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 static const cli_flag flags[] = {
-    CLI_FLAG_MODEL("MODEL"),
+    CLI_FLAG_MODEL("FILE|NAME"),
     {"--data", CLI_TEXT, true, "DIR", .help = "folder with one subfolder of pictures per class"},
     {"--batch", CLI_COUNT, .value = "N", .help = "pictures at a time", .preset = "32"},
     CLI_FLAG_PREPROCESS,

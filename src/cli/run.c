@@ -6,7 +6,8 @@
 static const cli_flag flags[] = {
     CLI_FLAG_MODEL("FILE|NAME"),
     {"--input", CLI_TEXT, true, "X.npy", .help = "preprocessed pictures, f32, rank 4"},
-    {"--output", CLI_TEXT, true, "Y.npy", .help = "file for the last layer's values"},
+    {"--output", CLI_TEXT, true, "Y.npy", .help = "file for the last layer's values",
+     .alias = "--out"},
     {"--layout", CLI_TEXT, .value = "nchw|nhwc", .choices = true,
      .help = "dimension order of both files", .preset = "nhwc"},
     CLI_FLAG_DTYPE,

@@ -73,7 +73,8 @@ static const char *without_path(const char *reason, const char *path) {
 }
 
 /* With the lock held. */
-static tl_status append_skip(tl_dataset *dataset, const char *path, const char *reason) {
+static tl_status append_skip(tl_dataset *dataset, const char *path, const char *reason,
+                             tl_skip *out) {
     tl_context *ctx = dataset->ctx;
     void *skipped = dataset->skipped;
     TL_TRY(reserve(ctx, &skipped, &dataset->skipped_capacity, dataset->skipped_count,
@@ -85,25 +86,34 @@ static tl_status append_skip(tl_dataset *dataset, const char *path, const char *
         tl_free(ctx, skip.reason);
         return TL_NO_MEMORY;
     }
-    dataset->skipped[dataset->skipped_count++] = skip;
-    tl_log(ctx, TL_LOG_WARNING, "skipped %s: %s", skip.path, skip.reason);
+    *out = dataset->skipped[dataset->skipped_count++] = skip;
     return TL_OK;
 }
 
+/* Without the lock: the callback may look at the dataset. Texts live as long as that. */
+static void log_skip(const tl_dataset *dataset, const tl_skip *skip) {
+    if (skip->path)
+        tl_log(dataset->ctx, TL_LOG_WARNING, "skipped %s: %s", skip->path, skip->reason);
+}
+
 tl_status tl_dataset_skip(tl_dataset *dataset, const char *path, const char *reason) {
+    tl_skip added = {0};
     pthread_mutex_lock(&dataset->lock);
-    tl_status status = append_skip(dataset, path, reason);
+    tl_status status = append_skip(dataset, path, reason, &added);
     pthread_mutex_unlock(&dataset->lock);
+    log_skip(dataset, &added);
     return status;
 }
 
 tl_status tl_dataset_mark_bad(tl_dataset *dataset, int64_t index, const char *reason) {
     tl_sample *sample = &dataset->sample[index];
     tl_status status = TL_OK;
+    tl_skip added = {0};
     pthread_mutex_lock(&dataset->lock);
-    if (!sample->bad) status = append_skip(dataset, sample->path, reason);
+    if (!sample->bad) status = append_skip(dataset, sample->path, reason, &added);
     if (status == TL_OK) sample->bad = true;
     pthread_mutex_unlock(&dataset->lock);
+    log_skip(dataset, &added);
     return status;
 }
 

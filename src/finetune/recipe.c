@@ -244,11 +244,22 @@ static tl_status open_samples(tl_run *run) {
     return tl_samples_open(run->train, run->model, run->trainer, &options, &run->train_samples);
 }
 
-/* A cache beyond this would push other things out of memory. Whether there is one changes no
- * result, so the limit may depend on the machine. */
+/* A cache beyond this would push other things out of memory, or leave the rest of the run too
+ * little below the context's limit. Whether there is one changes no result, so it may depend on the
+ * machine. */
 static bool cache_fits(const tl_run *run, double bytes) {
     double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    if (bytes <= memory / 4) return true;
+    return bytes <= memory / 4 && bytes <= (double)tl_memory_left(run->ctx) / 2;
+}
+
+/* Whether there is memory for the features of all; otherwise none is taken. */
+static bool reserve_cache(tl_run *run, tl_samples *const *samples, int count) {
+    double bytes = 0;
+    for (int i = 0; i < count; i++) bytes += tl_samples_cache_bytes(samples[i]);
+    bool fits = cache_fits(run, bytes);
+    for (int i = 0; i < count && fits; i++) fits = tl_samples_reserve_cache(samples[i]) == TL_OK;
+    if (fits) return true;
+    for (int i = 0; i < count; i++) tl_samples_drop_cache(samples[i]);
     tl_log(run->ctx, TL_LOG_INFO,
            "features of the frozen layers would take %.0f MB: they are computed in every epoch",
            bytes / 1e6);
@@ -261,17 +272,14 @@ static tl_status cache_features(tl_run *run) {
     tl_augment augment;
     TL_TRY(tl_augment_parse(run->options.augment, &augment));
     bool train_too = !tl_augment_active(&augment);
-    double bytes = tl_samples_cache_bytes(run->val_samples);
+    tl_samples *const samples[] = {run->val_samples, run->train_samples};
+    const int count = train_too ? 2 : 1;
     int64_t total = tl_dataset_count(run->val);
-    if (train_too) {
-        bytes += tl_samples_cache_bytes(run->train_samples);
-        total += tl_dataset_count(run->train);
-    }
-    if (!cache_fits(run, bytes)) return TL_OK;
+    if (train_too) total += tl_dataset_count(run->train);
+    if (!reserve_cache(run, samples, count)) return TL_OK;
     double began = tl_seconds();
     tl_watch_phase(&run->watch, TL_PHASE_FEATURES, total);
-    if (train_too) TL_TRY(tl_samples_cache(run->train_samples, &run->watch));
-    TL_TRY(tl_samples_cache(run->val_samples, &run->watch));
+    for (int i = count - 1; i >= 0; i--) TL_TRY(tl_samples_cache(samples[i], &run->watch));
     run->features_seconds = tl_seconds() - began;
     TL_TRY(tl_watch_finish(&run->watch));
     return tl_run_check_skipped(run);

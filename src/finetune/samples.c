@@ -44,13 +44,8 @@ tl_status tl_samples_open(tl_dataset *dataset, const tl_model *model, tl_trainer
 
 void tl_samples_free(tl_samples *s) {
     if (!s) return;
+    tl_samples_drop_cache(s);
     tl_loader_free(s->loader);
-    tl_free(s->ctx, s->cache);
-    tl_free(s->ctx, s->present);
-    tl_free(s->ctx, s->order);
-    tl_free(s->ctx, s->features);
-    tl_free(s->ctx, s->labels);
-    tl_free(s->ctx, s->indices);
     tl_free(s->ctx, s);
 }
 
@@ -60,7 +55,16 @@ double tl_samples_cache_bytes(const tl_samples *s) {
     return (double)s->count * (double)s->width * sizeof(float);
 }
 
-static tl_status allocate(tl_samples *s) {
+void tl_samples_drop_cache(tl_samples *s) {
+    void *blocks[] = {s->cache, s->present, s->order, s->features, s->labels, s->indices};
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) tl_free(s->ctx, blocks[i]);
+    s->cache = s->features = NULL;
+    s->present = NULL;
+    s->order = s->indices = NULL;
+    s->labels = NULL;
+}
+
+tl_status tl_samples_reserve_cache(tl_samples *s) {
     size_t count = (size_t)s->count, batch = (size_t)s->options.batch;
     s->cache = tl_alloc_array(s->ctx, count, s->width * sizeof *s->cache);
     TL_CHECK_MEMORY(s->cache);
@@ -104,7 +108,6 @@ static tl_status fill(tl_samples *s, tl_watch *watch) {
 }
 
 tl_status tl_samples_cache(tl_samples *s, tl_watch *watch) {
-    TL_TRY(allocate(s));
     TL_TRY(fill(s, watch));
     /* Its threads and buffers are no longer needed. */
     tl_loader_free(s->loader);

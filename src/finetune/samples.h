@@ -21,9 +21,14 @@ typedef struct tl_batch {
 tl_status tl_samples_open(tl_dataset *dataset, const tl_model *model, tl_trainer *trainer,
                           const tl_loader_options *options, tl_samples **out);
 void tl_samples_free(tl_samples *samples); /* NULL is allowed */
-/* Bytes that tl_samples_cache() will keep. */
+/* Bytes that the cache will keep. */
 double tl_samples_cache_bytes(const tl_samples *samples);
-/* Computes every picture's features once. Errors: those of reading, CANCELLED, NO_MEMORY. */
+/* Takes the cache's memory. After NO_MEMORY, as at any time before tl_samples_cache(), it can be
+ * dropped: the samples are computed in every epoch then. */
+tl_status tl_samples_reserve_cache(tl_samples *samples);
+void tl_samples_drop_cache(tl_samples *samples);
+/* Fills it: computes every picture's features once. Errors: those of reading, CANCELLED, NO_MEMORY.
+ */
 tl_status tl_samples_cache(tl_samples *samples, tl_watch *watch);
 /* Goes to the first batch of an epoch, which keys order and augmentation. */
 tl_status tl_samples_start(tl_samples *samples, int64_t epoch);

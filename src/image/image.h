@@ -60,6 +60,9 @@ typedef struct tl_preprocess {
     "efficientnet-lite, keras-caffe, keras-tf, keras-torch"
 /* A preset by name for a given input size; NOT_FOUND lists the names. */
 tl_status tl_preprocess_preset(const char *name, int width, int height, tl_preprocess *out);
+/* The same for an input of another size. A resized short side keeps its ratio to the input, a
+ * centre crop its margin, as presets have them at every size. */
+void tl_preprocess_resize(tl_preprocess *p, int width, int height);
 /* Whether tl_preprocess_fit() averages a picture of that size down to half its sides or less. */
 bool tl_preprocess_halves(const tl_preprocess *p, int width, int height);
 /* Geometry only: `in` to a picture of width x height. Creates *out. */

@@ -98,6 +98,16 @@ tl_status tl_preprocess_preset(const char *name, int width, int height, tl_prepr
                    "preprocessing \"%s\" is unknown; there are " TL_PREPROCESS_PRESETS, name);
 }
 
+void tl_preprocess_resize(tl_preprocess *p, int width, int height) {
+    int old_side = p->width > p->height ? p->width : p->height;
+    int side = width > height ? width : height;
+    if (p->fit == TL_FIT_SHORT_SIDE && old_side > 0)
+        p->resize = (int)lround((double)p->resize * side / old_side);
+    if (p->fit == TL_FIT_CENTER_CROP) p->resize += side - old_side;
+    p->width = width;
+    p->height = height;
+}
+
 /* --- geometry -------------------------------------------------------------------------------- */
 
 /* Python's round(): halves go to the even number. */

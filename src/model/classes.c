@@ -64,6 +64,11 @@ const char *tl_model_class_name(const tl_model *model, int index) {
     return inside ? model->class_name[index] : NULL;
 }
 
+bool tl_model_has_independent_units(const tl_model *model) {
+    const tl_node *node = &model->graph->node[tl_graph_output(model->graph)];
+    return strcmp(node->op->name, "sigmoid") == 0 && tl_shape_count(&node->shape) > 1;
+}
+
 /* Shifted by the largest logit, so that no exponential overflows. */
 static void softmax(const float *logits, int count, float *out) {
     float largest = logits[0];

@@ -240,15 +240,6 @@ static tl_status check_same_params(const tl_graph *from, const tl_graph *to) {
     return TL_OK;
 }
 
-/* The centre crop keeps its share of the picture. */
-static void resize_preprocess(tl_preprocess *p, int width, int height) {
-    int old_side = p->width < p->height ? p->width : p->height;
-    int side = width < height ? width : height;
-    if (old_side > 0) p->resize = (int)(((int64_t)p->resize * side + old_side / 2) / old_side);
-    p->width = width;
-    p->height = height;
-}
-
 tl_status tl_model_resize_input(tl_model *model, int height, int width) {
     const tl_shape *input = &model->graph->node[0].shape;
     TL_CHECK(input->rank == 4, TL_INVALID_ARGUMENT, "the model's input is no picture");
@@ -264,7 +255,7 @@ tl_status tl_model_resize_input(tl_model *model, int height, int width) {
         tl_graph *old = model->graph;
         model->graph = graph;
         graph = old;
-        resize_preprocess(&model->preprocess, width, height);
+        tl_preprocess_resize(&model->preprocess, width, height);
         tl_model_forget_golden(model);
         tl_model_changed(model);
     }

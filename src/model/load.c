@@ -59,7 +59,7 @@ static tl_status weights_folder(tl_context *ctx, char **out) {
 }
 
 /* A backbone's file may have the name under which it is published, or the backbone's own. */
-static const char *const suffixes[] = {".safetensors", ".pth", ".keras", ".h5", ".onnx"};
+static const char *const suffixes[] = {".safetensors", ".pth", ".keras", ".h5"};
 enum { SUFFIXES = sizeof suffixes / sizeof suffixes[0] };
 
 static tl_status open_in_folder(tl_context *ctx, const char *folder, const char *file,
@@ -85,7 +85,7 @@ static tl_status fail_not_found(const char *folder, const tl_backbone *backbone)
         return tl_fail(TL_NOT_FOUND, "%s: no weights in %s; `tl fetch %s` gets them",
                        backbone->name, folder, backbone->name);
     return tl_fail(TL_NOT_FOUND,
-                   "%s: no %s.safetensors, .pth, .keras, .h5 or .onnx in %s, and no package is "
+                   "%s: no %s.safetensors, .pth, .keras or .h5 in %s, and no package is "
                    "known that `tl fetch` could take it from; give a weights file's path instead",
                    backbone->name, backbone->name, folder);
 }
@@ -117,8 +117,12 @@ static tl_status load_backbone(tl_context *ctx, const tl_backbone *backbone, tl_
     tl_status status = find_in_folder(ctx, folder, backbone, out);
     tl_free(ctx, folder);
     if (status != TL_OK || strcmp((*out)->backbone, backbone->name) == 0) return status;
-    status = tl_fail(TL_CORRUPT, "%s: its file in the weights folder holds %s", backbone->name,
-                     (*out)->backbone);
+    char *path = NULL;
+    status = tl_backbone_weights_path(ctx, backbone, &path);
+    if (status == TL_OK)
+        status = tl_fail(TL_CORRUPT, "%s: the file holds %s, not %s", path, (*out)->backbone,
+                         backbone->name);
+    tl_free(ctx, path);
     tl_model_free(*out);
     *out = NULL;
     return status;

@@ -55,6 +55,9 @@ tl_status tl_model_set_classes(tl_model *model, const char *const *names);
 /* Number of classes that the last node of the graph answers: its units, two for a single sigmoid
  * unit, 0 when it is no vector. */
 int tl_model_count_classes(const tl_model *model);
+/* Whether the last layer is several sigmoid units, each of which answers by itself: several labels
+ * a picture, and no distribution over classes. */
+bool tl_model_has_independent_units(const tl_model *model);
 /* Whether the input is pictures of three channels. */
 bool tl_model_sees_pictures(const tl_model *model);
 /* Forgets the preprocessing, because the file `origin` does not say it. */

@@ -103,6 +103,9 @@ tl_status tl_evaluate(const tl_model *model, tl_dataset *dataset, int batch, tl_
     TL_CHECK(model && dataset, TL_INVALID_ARGUMENT, "tl_evaluate: model or dataset is NULL");
     TL_CHECK(batch >= 1 && batch <= 65536, TL_INVALID_ARGUMENT,
              "tl_evaluate: batch is %d, expected 1 to 65536", batch);
+    TL_CHECK(!tl_model_has_independent_units(model), TL_INVALID_ARGUMENT,
+             "tl_evaluate: the model ends in several sigmoid units, which answer independently; "
+             "one unit for two classes can be evaluated, or softmax over any number");
     answers a = {.model = model};
     tl_status status = prepare(&a, dataset, batch);
     if (status == TL_OK) status = answer_all(&a);

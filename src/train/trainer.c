@@ -49,7 +49,7 @@ static tl_status choose_loss(const tl_model *model, tl_loss *loss) {
     int64_t units = tl_shape_count(&logits->shape);
     bool sigmoid = strcmp(output->op->name, "sigmoid") == 0;
     loss->kind = sigmoid ? TL_LOSS_SIGMOID : TL_LOSS_SOFTMAX;
-    TL_CHECK(!sigmoid || units == 1, TL_INVALID_ARGUMENT,
+    TL_CHECK(!tl_model_has_independent_units(model), TL_INVALID_ARGUMENT,
              "trainer: layer %s has %lld sigmoid units; one unit for two classes can be trained, "
              "or softmax over any number",
              output->name, (long long)units);
