@@ -80,9 +80,9 @@ $(foreach code,$(HOT),$(BUILD)/obj/$(code)%.o): LEVEL = -O3
 $(BUILD)/obj/kernels/ref/%.o $(BUILD)/obj/kernels/avx512bf16/%.o: LEVEL = -O2
 $(foreach code,$(COLD),$(BUILD)/obj/$(code)$(if $(code:%.o=),%.o)): LEVEL = -Os
 
-# Kernels call nothing and nobody throws through them: the tables for unwinding, a tenth of the library, are
-# left out there. Debuggers have their own in the debugging information.
-$(BUILD)/obj/kernels/%.o: UNWIND = -fno-asynchronous-unwind-tables -fno-unwind-tables
+# What computes calls nothing of the caller's, who could throw through it: the tables for unwinding, a tenth of the
+# library, are left out there. Debuggers have their own in the debugging information.
+$(foreach code,kernels/ src/compute/ src/layer/,$(BUILD)/obj/$(code)%.o): UNWIND = -fno-asynchronous-unwind-tables -fno-unwind-tables
 
 # Packed weights that outlive a process are trusted only by the sources that packed them.
 SOURCES := $(sort $(LIB_SRC) $(wildcard src/*/*.h kernels/*.h kernels/*/*.h))
@@ -106,7 +106,8 @@ endif
 .PHONY: all
 all: $(BUILD)/libtl.a $(BUILD)/libtl.so $(BUILD)/tl $(EXAMPLES)  ## the library (static, shared), the program, the examples
 
-$(BUILD)/obj/%.o: %.c
+# How a file is compiled stands here, too.
+$(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(TL_CFLAGS) $(UNWIND) $(FILE_CFLAGS) -MMD -MP -c $< -o $@
 
