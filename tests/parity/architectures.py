@@ -31,7 +31,7 @@ from random_weights import randomize_keras, randomize_torch
 
 TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3
 # How many inputs decide where one is not within the tolerance.
-INPUTS = 4
+INPUTS = 16
 
 # Ours: torchvision's, timm's and Keras's function, where it has one.
 NETWORKS = {
