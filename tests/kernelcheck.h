@@ -98,6 +98,31 @@ static inline void check_tables(const char *what, check_fn check, int rounds) {
     checks.row[checks.count++] = check;
 }
 
+/* --- rows of pools ------------------------------------------------------------------------------
+ */
+
+typedef struct pool_case {
+    tl_pool_row row;
+    size_t x_size, y_size;
+} pool_case;
+
+/* A window of up to `side` x `side`, so many pixels and channels at most. */
+static inline pool_case random_pool(uint64_t *seed, int side, int pixels, int channels) {
+    tl_pool_row r = {.kh = random_between(seed, 1, side),
+                     .kw = random_between(seed, 1, side),
+                     .pixels = random_between(seed, 1, pixels),
+                     .c = random_between(seed, 1, channels),
+                     .first_place = random_between(seed, 0, 7),
+                     .weight = 0.3f};
+    r.place_row = r.kw + random_between(seed, 0, 2);
+    r.x_tap = r.c + random_between(seed, 0, 5);
+    r.x_step = r.x_tap * random_between(seed, 1, 3);
+    r.x_row = (r.pixels - 1) * r.x_step + r.kw * r.x_tap;
+    r.y_step = r.c + random_between(seed, 0, 5);
+    int64_t last = (r.pixels - 1) * r.x_step + (r.kh - 1) * r.x_row + (r.kw - 1) * r.x_tap;
+    return (pool_case){r, (size_t)(last + r.c), (size_t)((r.pixels - 1) * r.y_step + r.c)};
+}
+
 /* --- every slot ---------------------------------------------------------------------------------
  */
 

@@ -222,19 +222,9 @@ static void check_sums(const struct tl_kernels *kernels, uint64_t *seed, worst *
  */
 
 static void check_pools(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
-    tl_pool_row r = {.kh = random_between(seed, 1, 4),
-                     .kw = random_between(seed, 1, 4),
-                     .pixels = random_between(seed, 1, 6),
-                     .c = random_between(seed, 1, 40),
-                     .first_place = random_between(seed, 0, 7),
-                     .weight = 0.3f};
-    r.place_row = r.kw + random_between(seed, 0, 2);
-    r.x_tap = r.c + random_between(seed, 0, 5);
-    r.x_step = r.x_tap * random_between(seed, 1, 3);
-    r.x_row = (r.pixels - 1) * r.x_step + r.kw * r.x_tap;
-    r.y_step = r.c + random_between(seed, 0, 5);
-    int64_t last = (r.pixels - 1) * r.x_step + (r.kh - 1) * r.x_row + (r.kw - 1) * r.x_tap;
-    size_t x_size = (size_t)(last + r.c), y_size = (size_t)((r.pixels - 1) * r.y_step + r.c);
+    pool_case p = random_pool(seed, 4, 6, 40);
+    tl_pool_row r = p.row;
+    size_t x_size = p.x_size, y_size = p.y_size;
     pair_of x = make_pair(x_size, 1.0f, seed), y = make_pair(y_size, 1.0f, seed);
     pair_of dx = make_pair(x_size, 1.0f, seed), more = make_pair(x_size, 1.0f, seed);
     guarded winner[2] = {guarded_bytes_make(y_size), guarded_bytes_make(y_size)};

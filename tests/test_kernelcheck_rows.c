@@ -7,27 +7,6 @@
 
 /* --- pooling ---------------------------------------------------------------------------------- */
 
-typedef struct pool_case {
-    tl_pool_row row;
-    size_t x_size, y_size;
-} pool_case;
-
-static pool_case random_pool(uint64_t *seed) {
-    tl_pool_row r = {.kh = random_between(seed, 1, 5),
-                     .kw = random_between(seed, 1, 5),
-                     .pixels = random_between(seed, 1, 9),
-                     .c = random_between(seed, 1, 70),
-                     .first_place = random_between(seed, 0, 7),
-                     .weight = 0.3f};
-    r.place_row = r.kw + random_between(seed, 0, 2);
-    r.x_tap = r.c + random_between(seed, 0, 5);
-    r.x_step = r.x_tap * random_between(seed, 1, 3);
-    r.x_row = (r.pixels - 1) * r.x_step + r.kw * r.x_tap;
-    r.y_step = r.c + random_between(seed, 0, 5);
-    int64_t last = (r.pixels - 1) * r.x_step + (r.kh - 1) * r.x_row + (r.kw - 1) * r.x_tap;
-    return (pool_case){r, (size_t)(last + r.c), (size_t)((r.pixels - 1) * r.y_step + r.c)};
-}
-
 /* Few values, so that many are equal; now and then NaN. */
 static void make_ties(guarded *x, uint64_t *seed) {
     bool nan = random_between(seed, 0, 1);
@@ -38,7 +17,7 @@ static void make_ties(guarded *x, uint64_t *seed) {
 }
 
 static void check_max_pool(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
-    pool_case p = random_pool(seed);
+    pool_case p = random_pool(seed, 5, 9, 70);
     guarded x = guarded_random(p.x_size, seed), y = guarded_random(p.y_size, seed);
     guarded want = guarded_copy(&y), plain = guarded_copy(&y);
     guarded winners = guarded_bytes(p.y_size, seed), want_winners = guarded_copy(&winners);
@@ -64,7 +43,7 @@ static void check_max_pool(const struct tl_kernels *kernels, uint64_t *seed, wor
 }
 
 static void check_avg_pool(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
-    pool_case p = random_pool(seed);
+    pool_case p = random_pool(seed, 5, 9, 70);
     const tl_pool_row *r = &p.row;
     guarded x = guarded_random(p.x_size, seed), y = guarded_random(p.y_size, seed);
     guarded before = guarded_copy(&y);
