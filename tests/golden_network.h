@@ -149,6 +149,22 @@ static inline const tl_variant *find_variant(const tl_backbone *backbone, const 
     return NULL;
 }
 
+/* A backbone from a file of seeded weights by the names of a scheme. */
+static inline tl_model *load_seeded(tl_context *ctx, const char *name, const char *scheme,
+                                    int classes, double gamma) {
+    const tl_backbone *backbone = tl_backbone_find(name);
+    assert_non_null(backbone);
+    file_options options = {.backbone = backbone,
+                            .variant = find_variant(backbone, scheme),
+                            .classes = classes,
+                            .gamma = gamma};
+    weights_file file = make_file(ctx, &options);
+    tl_model *model = NULL;
+    assert_ok(tl_model_load_memory(ctx, file.bytes, file.size, &model));
+    free(file.bytes);
+    return model;
+}
+
 static inline tl_tensor *make_input(tl_context *ctx, int batch, int height, int width) {
     tl_tensor *input = NULL;
     int64_t shape[4] = {batch, height, width, 3}, plane = (int64_t)height * width;

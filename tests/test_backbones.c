@@ -68,16 +68,7 @@ static void check_training(tl_model *model, const golden_backbone *g, const tl_t
 
 static void check_backbone(const golden_backbone *g) {
     tl_context *ctx = make_context(2, NULL);
-    const tl_backbone *backbone = tl_backbone_find(g->name);
-    assert_non_null(backbone);
-    file_options options = {.backbone = backbone,
-                            .variant = find_variant(backbone, g->scheme),
-                            .classes = g->classes,
-                            .gamma = g->gamma};
-    weights_file file = make_file(ctx, &options);
-    tl_model *model = NULL;
-    assert_ok(tl_model_load_memory(ctx, file.bytes, file.size, &model));
-    free(file.bytes);
+    tl_model *model = load_seeded(ctx, g->name, g->scheme, g->classes, g->gamma);
     assert_string_equal(model->backbone, g->name);
     assert_int_equal(tl_model_class_count(model), g->classes);
     if (g->classes)

@@ -82,16 +82,7 @@ static void measure(const golden_backbone *got, const golden_backbone *want, dis
 }
 
 static void check_step(tl_context *ctx, const golden_backbone *g) {
-    const tl_backbone *backbone = tl_backbone_find(g->name);
-    assert_non_null(backbone);
-    file_options options = {.backbone = backbone,
-                            .variant = find_variant(backbone, g->scheme),
-                            .classes = g->classes,
-                            .gamma = g->gamma};
-    weights_file file = make_file(ctx, &options);
-    tl_model *model = NULL;
-    assert_ok(tl_model_load_memory(ctx, file.bytes, file.size, &model));
-    free(file.bytes);
+    tl_model *model = load_seeded(ctx, g->name, g->scheme, g->classes, g->gamma);
     tl_tensor *input = make_input(ctx, g->batch, g->height, g->width);
     golden_backbone ours = run_step(model, g, input);
     const golden_backbone *exact = exact_of(g);
