@@ -3,11 +3,13 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/context.h"
 #include "base/crc32.h"
+#include "base/error.h"
 #include "base/rng.h"
 #include "base/source.h"
 #include "float_control.h"
@@ -220,6 +222,35 @@ static void parallel_may_be_nested_and_shared(void **state) {
     tl_context_free(ctx);
 }
 
+typedef struct each_seen {
+    atomic_int times[100];
+    int fails[2];
+} each_seen;
+
+static tl_status see_one(void *arg, int64_t i) {
+    each_seen *seen = arg;
+    atomic_fetch_add(&seen->times[i], 1);
+    for (int f = 0; f < 2; f++) TL_CHECK(i != seen->fails[f], TL_CORRUPT, "item %d", (int)i);
+    return TL_OK;
+}
+
+/* Whatever threads take them in which order, all are run and the first failure is told. */
+static void each_is_run_once(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= 4; threads++) {
+        tl_context *ctx = make_context(threads, NULL);
+        each_seen seen = {.fails = {90, 17}};
+        assert_int_equal(tl_parallel_each(ctx, 100, see_one, &seen), TL_CORRUPT);
+        assert_string_equal(tl_last_error(), "item 17");
+        for (int i = 0; i < 100; i++) assert_int_equal(seen.times[i], 1);
+        seen.fails[0] = seen.fails[1] = -1;
+        assert_int_equal(tl_parallel_each(ctx, 100, see_one, &seen), TL_OK);
+        assert_int_equal(tl_parallel_each(ctx, 0, see_one, &seen), TL_OK);
+        assert_int_equal(seen.times[99], 2);
+        tl_context_free(ctx);
+    }
+}
+
 static void denormal_task(void *arg, int64_t begin, int64_t end) {
     volatile float *values = arg;
     for (int64_t i = begin; i < end; i++) {
@@ -386,6 +417,7 @@ int main(void) {
         cmocka_unit_test(creating_a_context_survives_lack_of_memory),
         cmocka_unit_test(parallel_covers_the_range_once),
         cmocka_unit_test(parallel_may_be_nested_and_shared),
+        cmocka_unit_test(each_is_run_once),
         cmocka_unit_test(denormals_are_flushed_and_the_state_restored),
         cmocka_unit_test(a_forked_child_can_compute),
         cmocka_unit_test(checksums_are_right),

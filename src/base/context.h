@@ -44,6 +44,10 @@ char *tl_format(tl_context *ctx, const char *format, ...) __attribute__((format(
  * Denormals are flushed in tasks; the caller's floating-point state is restored. */
 typedef void (*tl_task_fn)(void *arg, int64_t begin, int64_t end);
 void tl_parallel(tl_context *ctx, int64_t count, tl_task_fn fn, void *arg);
+/* Runs fn(arg, i) for each i in [0, count), of work that differs in length: a thread takes the next
+ * when it has done one. All are run; of those that fail, the first in order is the result. */
+typedef tl_status (*tl_each_fn)(void *arg, int64_t i);
+tl_status tl_parallel_each(tl_context *ctx, int64_t count, tl_each_fn fn, void *arg);
 /* The same context for code inside a task: it has one thread, so that what is computed with it
  * needs scratch for one only. Nothing is allocated with it. */
 tl_context *tl_context_lane(tl_context *ctx);

@@ -167,6 +167,28 @@ void tl_parallel(tl_context *ctx, int64_t count, tl_task_fn fn, void *arg) {
     tl_float_leave(saved);
 }
 
+typedef struct each_job {
+    tl_each_fn fn;
+    void *arg;
+    int64_t count;
+    atomic_int_fast64_t next;
+    tl_failure failure;
+} each_job;
+
+/* The range is a thread and not what it works on. */
+static void take_each(void *arg, int64_t begin, int64_t end) {
+    (void)begin, (void)end;
+    each_job *job = arg;
+    for (int64_t i; (i = atomic_fetch_add(&job->next, 1)) < job->count;)
+        tl_failure_note(&job->failure, i, job->fn(job->arg, i));
+}
+
+tl_status tl_parallel_each(tl_context *ctx, int64_t count, tl_each_fn fn, void *arg) {
+    each_job job = {fn, arg, count, 0, TL_FAILURE_NONE};
+    tl_parallel(ctx, tl_context_threads(ctx), take_each, &job);
+    return tl_failure_raise(&job.failure);
+}
+
 static tl_status start_workers(tl_context *ctx, struct tl_pool *pool) {
     pool->worker = tl_alloc_array(ctx, (size_t)pool->threads, sizeof *pool->worker);
     TL_CHECK_MEMORY(pool->worker);

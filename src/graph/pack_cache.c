@@ -2,7 +2,6 @@
  * all that its bytes do, so that whatever has changed is not found; what the file lacks is packed
  * as without it, and then the file is written anew. Nothing that is wrong with the file, or in the
  * way of writing it, is a failure of the plan. */
-#include <stdatomic.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -70,28 +69,22 @@ static tl_status find_key(const tl_plan *plan, const tl_step *step, uint64_t *ou
     return TL_OK;
 }
 
-/* Threads take the next step, since a file may have to be read for its key. */
 typedef struct key_job {
     tl_plan *plan;
     tl_step_test wanted;
-    atomic_int next;
-    tl_failure failure;
 } key_job;
 
-static void key_task(void *arg, int64_t begin, int64_t end) {
-    (void)begin, (void)end;
-    key_job *job = arg;
-    for (int s; (s = atomic_fetch_add(&job->next, 1)) < job->plan->step_count;) {
-        tl_step *step = &job->plan->step[s];
-        if (job->wanted(job->plan, step) && !step->own_pack)
-            tl_failure_note(&job->failure, s, find_key(job->plan, step, &step->key));
-    }
+static tl_status key_step(void *arg, int64_t index) {
+    const key_job *job = arg;
+    tl_step *step = &job->plan->step[index];
+    if (!job->wanted(job->plan, step) || step->own_pack) return TL_OK;
+    return find_key(job->plan, step, &step->key);
 }
 
+/* A file may have to be read for a key. */
 static tl_status find_keys(tl_plan *plan, tl_step_test wanted) {
-    key_job job = {plan, wanted, 0, TL_FAILURE_NONE};
-    tl_parallel(plan->ctx, tl_context_threads(plan->ctx), key_task, &job);
-    return tl_failure_raise(&job.failure);
+    key_job job = {plan, wanted};
+    return tl_parallel_each(plan->ctx, plan->step_count, key_step, &job);
 }
 
 /* --- taking from the file --------------------------------------------------------------------- */

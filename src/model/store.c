@@ -2,7 +2,6 @@
  * want its weights packed and nothing else, so that values are read from the open file when they
  * are packed, trained, saved or asked for. The file may be removed or replaced meanwhile; one that
  * was written to is noticed. */
-#include <stdatomic.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -168,32 +167,17 @@ static tl_status make_store(const tl_graph *graph, tl_weights *weights, const in
     return TL_OK;
 }
 
-/* --- checking: every thread takes the next parameter ------------------------------------------ */
+/* --- filling ---------------------------------------------------------------------------------- */
 
 typedef struct check_job {
     const tl_weights *weights;
     const int *index;
-    int count;
-    atomic_int next;
-    tl_failure failure;
 } check_job;
 
-static void check_task(void *arg, int64_t begin, int64_t end) {
-    (void)begin, (void)end;
-    check_job *job = arg;
-    for (int i; (i = atomic_fetch_add(&job->next, 1)) < job->count;) {
-        tl_failure_note(&job->failure, i, tl_weights_check(job->weights, job->index[i]));
-    }
+static tl_status check_param(void *arg, int64_t i) {
+    const check_job *job = arg;
+    return tl_weights_check(job->weights, job->index[i]);
 }
-
-static tl_status check_all(tl_context *ctx, const tl_weights *weights, const int *index,
-                           int count) {
-    check_job job = {weights, index, count, 0, TL_FAILURE_NONE};
-    tl_parallel(ctx, tl_context_threads(ctx), check_task, &job);
-    return tl_failure_raise(&job.failure);
-}
-
-/* --- filling ---------------------------------------------------------------------------------- */
 
 static tl_status load_all(tl_graph *graph) {
     for (int i = 0; i < graph->param_count; i++) TL_TRY(tl_graph_hold_param(graph, i));
@@ -202,7 +186,8 @@ static tl_status load_all(tl_graph *graph) {
 
 tl_status tl_model_fill_graph(tl_graph *graph, tl_weights *weights, const int *index,
                               const tl_layout *layout) {
-    TL_TRY(check_all(graph->ctx, weights, index, graph->param_count));
+    check_job check = {weights, index};
+    TL_TRY(tl_parallel_each(graph->ctx, graph->param_count, check_param, &check));
     file_store *store = NULL;
     TL_TRY(make_store(graph, weights, index, layout, &store));
     for (int i = 0; i < graph->param_count; i++) graph->param[i].stored = i;
