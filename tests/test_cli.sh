@@ -67,7 +67,8 @@ test_required_flags_are_named() {
     expect_refusal 2 "--out" "$tl" features --model x y.png
     expect_refusal 2 "--input" "$tl" run --model x
     expect_refusal 2 "--arch" "$tl" bench
-    for command in inspect verify fetch; do expect_refusal 2 "required" "$tl" "$command"; done
+    expect_refusal 2 "--arch|required" "$tl" inspect
+    for command in verify fetch; do expect_refusal 2 "required" "$tl" "$command"; done
 }
 
 test_wrong_values_name_flag_and_choices() {
@@ -78,6 +79,7 @@ test_wrong_values_name_flag_and_choices() {
     expect_refusal 2 "--arch|lenet|resnet18" "$tl" bench --arch lenet
     expect_refusal 2 "--layout|nchw" "$tl" run --model x --input y --output z --layout chwn
     expect_refusal 2 "--batch|0|from 1" "$tl" bench --arch resnet18 --batch 0
+    expect_refusal 2 "some.onnx|resnet18|two networks" "$tl" bench some.onnx --arch resnet18
     expect_refusal 2 "--top|many" "$tl" predict --model x --top many y.png
     expect_refusal 2 "--lr|nan|number" "$tl" finetune --backbone x --data y --lr nan --out "$work/x"
     expect_refusal 2 "seed|-1" "$tl" finetune --backbone x --data y --seed -1 --out "$work/x"
@@ -265,6 +267,15 @@ test_inspect() {
     expect_status 0 "$tl" inspect "$trained" --json
     expect_json "classes layers parameters memory preprocess training" \
         'd["parameters"] == 8*27+8 + 16*72+16 + 3*16+3 and d["classes"] == ["blue", "green", "red"]'
+    expect_status 0 "$tl" inspect --arch resnet18 --dtype f32 --json
+    expect_json "layers parameters memory" 'd["trainable_parameters"] == 11689512'
+}
+
+test_bench_of_a_file() {
+    expect_status 0 "$tl" bench "$trained" --batch 2 --iters 2 --json
+    expect_json "ms_per_image_min" 'd["network"].endswith("trained.safetensors") and d["mode"] == "infer"'
+    expect_status 0 "$tl" bench "$trained" --mode train --iters 1
+    expect_refusal 1 "absent" "$tl" bench "$work/absent.onnx"
 }
 
 test_convert() {
@@ -330,7 +341,7 @@ test_more_threads_than_are_of_use() {
 test_bench() {
     for mode in infer train; do
         expect_status 0 "$tl" bench --arch efficientnet_lite0 --mode $mode --iters 2 --threads 1 --json
-        expect_json "arch mode batch threads dtype ms_per_image_min ms_per_image_median gflops peak_rss_mb" \
+        expect_json "network mode batch threads dtype ms_per_image_min ms_per_image_median gflops peak_rss_mb" \
             "d['mode'] == '$mode' and d['batch'] == 1 and 0 < d['ms_per_image_min'] <= d['ms_per_image_median']"
     done
     expect_status 0 "$tl" bench --arch efficientnet_lite0 --iters 1 --isa ref

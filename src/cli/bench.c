@@ -7,7 +7,7 @@
 enum { MAX_ISAS = 16 };
 
 static const cli_flag flags[] = {
-    {"--arch", CLI_TEXT, .value = "NAME", .help = "network (see tl backbones)"},
+    CLI_FLAG_ARCH,
     {"--mode", CLI_TEXT, .value = "infer|train", .choices = true,
      .help = "forward, or a whole training step of all layers", .preset = "infer"},
     {"--batch", CLI_COUNT, .value = "N", .help = "pictures a run", .preset = "1"},
@@ -23,7 +23,7 @@ static const cli_flag flags[] = {
 };
 
 typedef struct job {
-    cli_session session;
+    const cli_session *session;
     bool training;
     int64_t batch, iterations;
     tl_model *model;
@@ -56,18 +56,6 @@ static int list_isa(const cli_args *args) {
     return cli_session_close(&session, show_isa(args, tl_context_isa(session.ctx)));
 }
 
-static int check_arch(const cli_args *args) {
-    const char *arch = cli_text(args, "--arch");
-    int count = tl_backbone_count();
-    for (int i = 0; arch && i < count; i++)
-        if (strcmp(arch, tl_backbone_name(i)) == 0) return CLI_OK;
-    if (!arch) return cli_misuse(args, "--arch NAME is required (see tl backbones)");
-    fprintf(stderr, "tl bench: --arch is \"%s\"; expected one of", arch);
-    for (int i = 0; i < count; i++) fprintf(stderr, " %s", tl_backbone_name(i));
-    fputc('\n', stderr);
-    return CLI_USAGE;
-}
-
 /* Values in [-1, 1) from a fixed sequence (Knuth's multiplicative hash of the index): zeros would
  * let denormals or short cuts distort the time. */
 static void fill_input(tl_tensor *input) {
@@ -77,8 +65,6 @@ static void fill_input(tl_tensor *input) {
 }
 
 static tl_status prepare_training(job *work) {
-    int classes = tl_model_class_count(work->model);
-    for (int64_t i = 0; i < work->batch; i++) work->labels[i] = (int32_t)(i % classes);
     tl_optimizer_options optimizer;
     tl_optimizer_options_init(&optimizer, sizeof optimizer);
     optimizer.name = "sgd";
@@ -89,33 +75,32 @@ static tl_status prepare_training(job *work) {
     options.optimizer = &optimizer;
     options.batch = (int)work->batch;
     options.batch_norm_training = true;
-    options.dtype = work->session.dtype;
+    options.dtype = work->session->dtype;
     tl_memory memory = {.size = sizeof memory};
     tl_status status = tl_model_freeze(work->model, "", false);
     if (status == TL_OK) status = tl_trainer_memory(work->model, &options, &memory);
     if (status != TL_OK) return status;
-    work->predicted = cli_predicted_rss(&work->session, memory.total);
-    return tl_trainer_create(work->model, &options, &work->trainer);
+    work->predicted = cli_predicted_rss(work->session, memory.total);
+    status = tl_trainer_create(work->model, &options, &work->trainer);
+    if (status != TL_OK) return status; /* one that cannot tell classes, for instance */
+    int classes = tl_model_class_count(work->model);
+    for (int64_t i = 0; i < work->batch; i++) work->labels[i] = (int32_t)(i % classes);
+    return TL_OK;
 }
 
 static tl_status prepare_inference(job *work) {
     tl_memory memory = {.size = sizeof memory};
     tl_status status = tl_model_memory(work->model, (int)work->batch, &memory);
-    work->predicted = cli_predicted_rss(&work->session, memory.total);
+    work->predicted = cli_predicted_rss(work->session, memory.total);
     return status;
 }
 
 static tl_status prepare(job *work) {
-    const cli_args *args = work->session.args;
-    tl_context *ctx = work->session.ctx;
-    tl_status status = tl_model_create(ctx, cli_text(args, "--arch"), 0, 1, &work->model);
-    if (status != TL_OK) return status;
-    status = tl_model_set_dtype(work->model, work->session.dtype);
-    if (status != TL_OK) return status;
     int height, width, channels;
     tl_model_input_size(work->model, &height, &width, &channels);
-    int64_t shape[4] = {work->batch, height, width, channels};
-    status = tl_tensor_create(ctx, TL_F32, 4, shape, &work->input);
+    int64_t picture[] = {work->batch, height, width, channels}, vector[] = {work->batch, channels};
+    tl_status status = tl_tensor_create(work->session->ctx, TL_F32, height ? 4 : 2,
+                                        height ? picture : vector, &work->input);
     if (status != TL_OK) return status;
     fill_input(work->input);
     return work->training ? prepare_training(work) : prepare_inference(work);
@@ -153,7 +138,7 @@ static tl_status measure(job *work) {
 }
 
 static int show(const job *work) {
-    const cli_args *args = work->session.args;
+    const cli_args *args = work->session->args;
     double images = (double)work->batch;
     double least = work->times[0] / images;
     int64_t middle = work->iterations / 2;
@@ -163,54 +148,60 @@ static int show(const job *work) {
     /* A training step is the forward pass plus, in every layer, two products of the same size:
      * the gradients of its input and of its weights. */
     double gflops = tl_model_flops(work->model) * (work->training ? 3 : 1) / least / 1e9;
-    const char *arch = cli_text(args, "--arch"), *mode = cli_text(args, "--mode");
-    int threads = tl_context_threads(work->session.ctx);
-    const char *isa = tl_context_isa(work->session.ctx);
-    const char *dtype = tl_dtype_name(work->session.dtype);
+    const char *network = args->operand_count ? args->operands[0] : cli_text(args, "--arch");
+    const char *mode = cli_text(args, "--mode");
+    int threads = tl_context_threads(work->session->ctx);
+    const char *isa = tl_context_isa(work->session->ctx);
+    const char *dtype = tl_dtype_name(work->session->dtype);
     if (cli_given(args, "--json"))
         return cli_print_json(
-            args, json_pack("{s:s, s:s, s:I, s:i, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f}", "arch",
-                            arch, "mode", mode, "batch", (json_int_t)work->batch, "threads",
-                            threads, "dtype", dtype, "isa", isa, "iters",
+            args, json_pack("{s:s, s:s, s:I, s:i, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f}",
+                            "network", network, "mode", mode, "batch", (json_int_t)work->batch,
+                            "threads", threads, "dtype", dtype, "isa", isa, "iters",
                             (json_int_t)work->iterations, "ms_per_image_min", least * 1e3,
                             "ms_per_image_median", median * 1e3, "gflops", gflops, "peak_rss_mb",
                             cli_peak_rss() / CLI_MB, "predicted_rss_mb", work->predicted / CLI_MB));
     printf("%s %s batch %lld threads %d %s %s: min %.3f ms, median %.3f ms an image, "
            "%.1f GFLOP/s, peak memory %.0f MB (%.0f predicted)\n",
-           arch, mode, (long long)work->batch, threads, dtype, isa, least * 1e3, median * 1e3,
+           network, mode, (long long)work->batch, threads, dtype, isa, least * 1e3, median * 1e3,
            gflops, cli_peak_rss() / CLI_MB, work->predicted / CLI_MB);
     return CLI_OK;
 }
 
-static int run(const cli_args *args) {
-    if (cli_given(args, "--list-isa")) return list_isa(args);
-    int result = check_arch(args);
-    if (result != CLI_OK) return result;
-    job work = {.training = strcmp(cli_text(args, "--mode"), "train") == 0,
+static int bench(const cli_session *session, tl_model *model) {
+    const cli_args *args = session->args;
+    job work = {.session = session,
+                .model = model,
+                .training = strcmp(cli_text(args, "--mode"), "train") == 0,
                 .batch = cli_whole(args, "--batch"),
                 .iterations = cli_whole(args, "--iters")};
-    result = cli_session_open(&work.session, args);
-    if (result != CLI_OK) return result;
     work.labels = calloc((size_t)work.batch, sizeof *work.labels);
     work.times = calloc((size_t)work.iterations, sizeof *work.times);
+    int result;
     if (!work.labels || !work.times) {
         result = cli_fail(args, "out of memory");
     } else if (prepare(&work) != TL_OK || measure(&work) != TL_OK) {
-        result = cli_failed(&work.session);
+        result = cli_failed(session);
     } else {
         result = show(&work);
     }
     tl_trainer_free(work.trainer);
     tl_tensor_free(work.input);
-    tl_model_free(work.model);
     free(work.times);
     free(work.labels);
-    return cli_session_close(&work.session, result);
+    return result;
+}
+
+static int run(const cli_args *args) {
+    if (cli_given(args, "--list-isa")) return list_isa(args);
+    return cli_with_model(args, args->operand_count ? args->operands[0] : NULL, bench);
 }
 
 const cli_command cli_bench = {
     .name = "bench",
-    .summary = "time a network with random weights",
+    .summary = "time a network",
+    .operands = "[FILE|NAME]",
+    .most = 1,
     .flags = flags,
     .run = run,
 };

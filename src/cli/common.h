@@ -25,8 +25,9 @@ int cli_session_open(cli_session *session, const cli_args *args);
 /* Frees the context; when the job went well, shows the warnings on stderr first. Returns `status`.
  */
 int cli_session_close(cli_session *session, int status);
-/* Opens a session, loads the model `name`, sets --preprocess, --dtype and --packed-cache where the
- * command has them, lets `work` use the model and closes the session. */
+/* Opens a session, loads the model `name` or, when that is NULL, builds --arch with random weights,
+ * sets --preprocess, --dtype and --packed-cache where the command has them, lets `work` use the
+ * model and closes the session. */
 int cli_with_model(const cli_args *args, const char *name,
                    int (*work)(const cli_session *session, tl_model *model));
 /* Reports the library's last error as this command's failure. */
@@ -95,6 +96,12 @@ extern const cli_command cli_finetune, cli_eval, cli_predict, cli_features, cli_
     }
 #define CLI_FLAG_MODEL(what)                                                                       \
     { "--model", CLI_TEXT, .required = true, .value = what, .help = "the network" }
+#define CLI_FLAG_ARCH                                                                              \
+    {                                                                                              \
+        "--arch", CLI_TEXT, .value = "NAME",                                                       \
+                            .help = "instead of a file: a network of random weights (see tl "      \
+                                    "backbones)"                                                   \
+    }
 #define CLI_FLAG_PREPROCESS                                                                        \
     {                                                                                              \
         "--preprocess", CLI_TEXT, .value = "NAME",                                                 \

@@ -4,11 +4,13 @@
 #include <string.h>
 
 static const cli_flag flags[] = {
+    CLI_FLAG_ARCH,
     {"--batch", CLI_COUNT, .value = "N",
      .help = "pictures at once, for the memory (default: 1 to run, 32 to train)"},
     {"--optimizer", CLI_TEXT, .value = "sgd|adam|adamw|rmsprop", .choices = true,
      .help = "what training would use, for the memory", .preset = "adam"},
     CLI_FLAG_THREADS,
+    CLI_FLAG_DTYPE,
     CLI_FLAG_LOW_MEMORY,
     CLI_FLAG_JSON,
     {0},
@@ -144,6 +146,7 @@ static json_t *predict_memory(const cli_session *session, const tl_model *model,
     tl_trainer_options_init(&options, sizeof options);
     options.optimizer = &optimizer;
     options.batch = batch;
+    options.dtype = session->dtype;
     tl_status status = training ? tl_trainer_memory(model, &options, &memory)
                                 : tl_model_memory(model, batch, &memory);
     if (status != TL_OK) return json_pack("{s:o}", "error", cli_json_text(tl_last_error()));
@@ -175,14 +178,13 @@ static int inspect(const cli_session *session, tl_model *model) {
 }
 
 static int run(const cli_args *args) {
-    return cli_with_model(args, args->operands[0], inspect);
+    return cli_with_model(args, args->operand_count ? args->operands[0] : NULL, inspect);
 }
 
 const cli_command cli_inspect = {
     .name = "inspect",
     .summary = "show a network's layers, shapes, parameters, memory and metadata",
-    .operands = "FILE|NAME",
-    .least = 1,
+    .operands = "[FILE|NAME]",
     .most = 1,
     .flags = flags,
     .run = run,

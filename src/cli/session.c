@@ -68,13 +68,36 @@ int cli_failed(const cli_session *session) {
     return cli_fail(session->args, "%s", tl_last_error());
 }
 
+/* Refused here, since the library takes it for a failure and this command for misuse. */
+static int check_arch(const cli_args *args, const char *arch) {
+    int count = tl_backbone_count();
+    for (int i = 0; i < count; i++)
+        if (strcmp(arch, tl_backbone_name(i)) == 0) return CLI_OK;
+    fprintf(stderr, "tl %s: --arch is \"%s\"; expected one of", args->command->name, arch);
+    for (int i = 0; i < count; i++) fprintf(stderr, " %s", tl_backbone_name(i));
+    fputc('\n', stderr);
+    return CLI_USAGE;
+}
+
+static int check_network(const cli_args *args, const char *name) {
+    const char *arch = cli_text(args, "--arch");
+    if (!arch && !name)
+        return cli_misuse(args,
+                          "a network is required: its file, or --arch NAME (see tl backbones)");
+    if (arch && name) return cli_misuse(args, "%s and --arch %s are two networks", name, arch);
+    return arch ? check_arch(args, arch) : CLI_OK;
+}
+
 int cli_with_model(const cli_args *args, const char *name,
                    int (*work)(const cli_session *session, tl_model *model)) {
+    int result = check_network(args, name);
+    if (result != CLI_OK) return result;
     cli_session session;
-    int result = cli_session_open(&session, args);
+    result = cli_session_open(&session, args);
     if (result != CLI_OK) return result;
     tl_model *model = NULL;
-    tl_status status = tl_model_load(session.ctx, name, &model);
+    tl_status status = name ? tl_model_load(session.ctx, name, &model)
+                            : tl_model_create(session.ctx, cli_text(args, "--arch"), 0, 1, &model);
     const char *preprocess = cli_text(args, "--preprocess");
     if (status == TL_OK && preprocess) status = tl_model_set_preprocess(model, preprocess);
     if (status == TL_OK) status = tl_model_set_dtype(model, session.dtype);
