@@ -120,7 +120,7 @@ static void tile_act(const tl_gemm_tile *t, int rows, int vectors, vec_mask last
 }
 
 /* --- what is asked of elements narrower than float: sums as floats, which are stored or added to
- * what is there; rarely, an epilogue that writes floats or one that adds to C --------------------
+ * what is there; rarely, an epilogue that writes floats ------------------------------------------
  */
 
 static inline bool tile_is_sum(const tl_gemm_tile *t) {
@@ -197,7 +197,7 @@ TILE_INLINE void tile_run(const tl_gemm_tile *t, const int rows, const int vecto
     vec_mask last = vec_first(columns - (vectors - 1) * VEC);
     tile_begin(t->bias, rows, vectors, last, sum);
     tile_multiply(t, rows, rows > TILE_POINTERS ? TILE_EVERY : 1, vectors, sum);
-    if (sizeof(elem) < sizeof(float) && (t->accumulate || t->c_float)) {
+    if (sizeof(elem) < sizeof(float) && t->c_float) {
         if (tile_is_sum(t))
             tile_put_sums(t, rows, vectors, last, sum);
         else

@@ -289,6 +289,7 @@ static void run_panel(const gather_plan *p, const gather_rows *rows, int64_t cou
             tile.next =
                 tl_panel_ahead(p->kernels, next_b, next_width, groups, row / mr, tiles, tile.next);
         if (tile.residual) fetch_residual(&tile, lines, columns, c_size);
+        if (tile.accumulate) tl_fetch_output(&tile, lines, columns, c_size);
         p->kernels->gemm_tile(&tile, (int)lines, (int)columns);
     }
 }
