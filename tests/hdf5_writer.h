@@ -100,26 +100,6 @@ static inline bytes h5_contiguous(uint64_t address, uint64_t size) {
     return d;
 }
 
-/* Chunks of `rank` dimensions, the last of which is an element's size; their B-tree at `tree`. */
-static inline bytes h5_chunked(uint64_t tree, int rank, uint64_t chunk) {
-    bytes d = {0};
-    put_number(&d, 3, 1);
-    put_number(&d, 2, 1);
-    put_number(&d, (uint64_t)rank + 1, 1);
-    put_number(&d, tree, 8);
-    for (int i = 0; i < rank; i++) put_number(&d, chunk, 4);
-    put_number(&d, 4, 4);
-    return d;
-}
-
-static inline bytes h5_filter(unsigned id) {
-    bytes d = {0};
-    put_number(&d, 1, 1);
-    put_number(&d, 1, 7);
-    put_number(&d, id, 8);
-    return d;
-}
-
 /* A link of kind 0 (hard), 1 (soft) or 64 (external). */
 static inline bytes h5_link(const char *name, unsigned kind, uint64_t address) {
     bytes d = {0};
@@ -214,6 +194,56 @@ static inline bytes h5_symbol_table(const h5_table *t) {
     put_number(&d, t->tree, 8);
     put_number(&d, t->heap, 8);
     return d;
+}
+
+/* --- a file of Keras 2's form: layer "d" with one weight of 2 x 3 ------------------------------
+ */
+
+static const uint64_t two_by_three[2] = {2, 3};
+
+static struct {
+    uint64_t dataset, owner, group, root; /* object headers */
+    h5_table table;
+} at;
+
+/* Messages lie one after the other: these are a dataset's, of rank 2. */
+enum {
+    SPACE_AT = H5_HEADER + H5_MESSAGE,
+    TYPE_AT = SPACE_AT + 24 + H5_MESSAGE,
+    LAYOUT_AT = TYPE_AT + 24 + H5_MESSAGE
+};
+
+/* The group of layer "d": attribute weight_names, and d/kernel:0 within it. */
+static inline uint64_t put_layer(bytes *b, bytes kernel) {
+    h5_header owner = {0}, group = {0};
+    h5_message(&owner, H5_LINK, &kernel);
+    at.owner = h5_put_header(b, &owner);
+    bytes names = h5_texts("weight_names", 1, "d/kernel:0", 10);
+    bytes link = h5_link("d", 0, at.owner);
+    h5_message(&group, H5_ATTRIBUTE, &names);
+    h5_message(&group, H5_LINK, &link);
+    return h5_put_header(b, &group);
+}
+
+static inline void put_root(bytes *b, bytes *config) {
+    h5_header root = {0};
+    at.table = h5_put_table(b, "d", at.group);
+    bytes table = h5_symbol_table(&at.table), names = h5_texts("layer_names", 1, "d", 1);
+    h5_message(&root, H5_SYMBOL_TABLE, &table);
+    h5_message(&root, H5_ATTRIBUTE, &names);
+    if (config) h5_message(&root, H5_ATTRIBUTE, config);
+    at.root = h5_put_header(b, &root);
+    h5_end(b, at.root);
+}
+
+/* Faults of every kind, of which most are noticed. */
+static inline void check_faults(void (*build)(bytes *b)) {
+    bytes good = {0};
+    build(&good);
+    check_every_truncation(&good);
+    assert_true(check_every_bit_flip(&good) > good.size / 2);
+    check_every_allocation(&good);
+    free(good.data);
 }
 
 #endif

@@ -4,10 +4,12 @@
  * The Makefile gives this file two flags of its own: -fwrapv, because stb_image 2.27 lets the DC
  * prediction of a hostile JPEG overflow an int, and -fno-sanitize=shift, because its bit reader
  * shifts a zero by more than 31 once a scan has run out of data. Neither touches memory. */
+#include <limits.h>
 #include <stdbool.h>
 #include <string.h>
 
 #include "image/codec.h"
+#include "image/inflate.h"
 
 /* One decode at a time per thread; set only while stb_image runs. */
 typedef struct decode_scope {
@@ -94,4 +96,34 @@ size_t tl_stb_jpeg_budget(const tl_jpeg_frame *f) {
     int64_t pixels = (int64_t)f->width * f->height;
     return (size_t)(pixels * 3 + 6 * f->width + (256 << 10) +
                     f->blocks * 64 * (f->coefficients ? 3 : 1));
+}
+
+static uint32_t adler32(const unsigned char *data, size_t size) {
+    enum { MODULUS = 65521, FITS = 5552 /* bytes whose sums stay below 2^32 */ };
+    uint32_t a = 1, b = 0;
+    while (size > 0) {
+        size_t part = size < FITS ? size : FITS;
+        for (size_t i = 0; i < part; i++) {
+            a += data[i];
+            b += a;
+        }
+        a %= MODULUS;
+        b %= MODULUS;
+        data += part;
+        size -= part;
+    }
+    return b << 16 | a;
+}
+
+/* stb_image leaves the checksum, a stream's last four bytes, unread. */
+bool tl_inflate(const unsigned char *data, size_t size, unsigned char *out, size_t capacity,
+                size_t *written) {
+    enum { SUM = 4 };
+    if (size < SUM || size > INT_MAX || capacity > INT_MAX) return false;
+    int got = stbi_zlib_decode_buffer((char *)out, (int)capacity, (const char *)data, (int)size);
+    if (got < 0) return false;
+    uint32_t sum = 0;
+    for (size_t i = size - SUM; i < size; i++) sum = sum << 8 | data[i];
+    *written = (size_t)got;
+    return adler32(out, *written) == sum;
 }

@@ -18,8 +18,8 @@ tl_status tl_hdf5_charge(tl_hdf5 *file, uint64_t bytes) {
     uint64_t limit = FREE_BYTES - FREE_BYTES / 4 + 3 * file->size;
     bool fits = file->memory <= limit && bytes <= limit - file->memory;
     TL_CHECK(fits, TL_LIMIT,
-             "%s: its tables need over %" PRIu64 " bytes of memory, too much for a file of %" PRIu64
-             " bytes",
+             "%s: reading it needs over %" PRIu64
+             " bytes of memory, too much for a file of %" PRIu64 " bytes",
              file->source->name, limit, file->size);
     file->memory += bytes;
     return TL_OK;
@@ -335,5 +335,6 @@ void tl_hdf5_close(tl_hdf5 *file) {
     tl_free(file->ctx, file->text);
     tl_free(file->ctx, file->by_name);
     tl_free(file->ctx, file->heap);
+    tl_chunked_free(file->ctx, file->chunked);
     *file = (tl_hdf5){0};
 }

@@ -5,6 +5,7 @@
 #define TL_IO_HDF5_H
 
 #include "base/source.h"
+#include "io/chunks.h"
 #include "tensor/tensor.h"
 
 typedef enum tl_hdf5_class {
@@ -40,8 +41,9 @@ typedef struct tl_hdf5_object {
     /* Of a dataset. */
     tl_hdf5_type type;
     tl_shape shape;
-    uint64_t offset, size; /* of the data in the source */
-    const char *refusal;   /* why its data can not be read; NULL: it can */
+    uint64_t offset, size;     /* of the data in the source */
+    const tl_chunked *chunked; /* where it is instead, or NULL */
+    size_t refusal;            /* in the file's text: why its data can not be read; 0: it can */
 } tl_hdf5_object;
 
 typedef struct tl_hdf5 {
@@ -55,7 +57,11 @@ typedef struct tl_hdf5 {
     tl_hdf5_attribute *attribute;
     size_t text_size, text_capacity;
     char *text;
-    int *by_name; /* objects but the root, by parent and name */
+    int *by_name;          /* objects but the root, by parent and name */
+    tl_chunked *chunked;   /* all of them, in a list */
+    uint64_t chunk_memory; /* charged for reading the largest chunk */
+    uint64_t chunk_stored; /* bytes of all chunks in the file, and without filters */
+    uint64_t chunk_data;
     /* The collection of the global heap that was read last. */
     uint64_t heap_address;
     size_t heap_size;

@@ -13,6 +13,7 @@ enum {
     MESSAGE_LINK = 0x06,
     MESSAGE_EXTERNAL = 0x07,
     MESSAGE_LAYOUT = 0x08,
+    MESSAGE_FILTERS = 0x0b,
     MESSAGE_ATTRIBUTE = 0x0c,
     MESSAGE_CONTINUATION = 0x10,
     MESSAGE_SYMBOL_TABLE = 0x11,
@@ -33,9 +34,10 @@ typedef struct header_reader {
         uint64_t address, size;
     } block[MAX_BLOCKS];
     /* What makes it a dataset. */
-    bool has_space, has_type, has_layout;
+    bool has_space, has_type, has_layout, has_filters;
     tl_hdf5_space space;
     tl_hdf5_layout layout;
+    tl_hdf5_filters filters;
 } header_reader;
 
 static tl_status add_block(header_reader *r, uint64_t address, uint64_t size) {
@@ -86,6 +88,11 @@ static tl_status read_dataset_message(header_reader *r, unsigned type, tl_hdf5_c
         r->has_type = true;
         return tl_hdf5_parse_type(file, c, &file->object[r->object].type);
     }
+    if (type == MESSAGE_FILTERS) {
+        TL_HDF5_CHECK(file, !r->has_filters, TL_CORRUPT, c->address, "%s", "a second filter list");
+        r->has_filters = true;
+        return tl_hdf5_parse_filters(file, c, &r->filters);
+    }
     TL_HDF5_CHECK(file, !r->has_layout, TL_CORRUPT, c->address, "%s", "a second data layout");
     TL_TRY(become(r, TL_HDF5_DATASET, c->address));
     r->has_layout = true;
@@ -94,8 +101,9 @@ static tl_status read_dataset_message(header_reader *r, unsigned type, tl_hdf5_c
 
 static bool is_understood(unsigned type) {
     return type == MESSAGE_SPACE || type == MESSAGE_TYPE || type == MESSAGE_LAYOUT ||
-           type == MESSAGE_LINK || type == MESSAGE_LINK_INFO || type == MESSAGE_SYMBOL_TABLE ||
-           type == MESSAGE_ATTRIBUTE || type == MESSAGE_ATTRIBUTE_INFO;
+           type == MESSAGE_FILTERS || type == MESSAGE_LINK || type == MESSAGE_LINK_INFO ||
+           type == MESSAGE_SYMBOL_TABLE || type == MESSAGE_ATTRIBUTE ||
+           type == MESSAGE_ATTRIBUTE_INFO;
 }
 
 static tl_status read_attribute_info(const header_reader *r, tl_hdf5_cursor *c) {
@@ -121,6 +129,7 @@ static tl_status read_message(header_reader *r, unsigned type, unsigned flags, t
     case MESSAGE_SPACE:
     case MESSAGE_TYPE:
     case MESSAGE_LAYOUT:
+    case MESSAGE_FILTERS:
         return read_dataset_message(r, type, c);
     case MESSAGE_LINK:
     case MESSAGE_LINK_INFO:
@@ -229,38 +238,36 @@ static tl_status read_block(header_reader *r, int index) {
     return status;
 }
 
-static const char *refuse_type(const tl_hdf5_type *type) {
-    if (type->class == TL_HDF5_NUMBER) return NULL;
-    return type->opaque ? "its elements are opaque bytes"
-                        : "its elements are no numbers of a known little-endian type";
+/* Data in one piece must be as long as its elements. */
+static tl_status check_bytes(const header_reader *r, const tl_hdf5_object *object) {
+    uint64_t bytes = 0;
+    bool overflow = r->space.count == UINT64_MAX ||
+                    __builtin_mul_overflow(r->space.count, object->type.size, &bytes);
+    TL_HDF5_CHECK(
+        r->file, !overflow && bytes == object->size, TL_CORRUPT, object->address,
+        "dataset \"%s\": %" PRIu64 " elements of %" PRIu32 " bytes in %" PRIu64 " bytes of data",
+        tl_hdf5_name(r->file, r->object), r->space.count, object->type.size, object->size);
+    return TL_OK;
 }
 
 /* The messages together must describe data that is there. */
 static tl_status finish_dataset(header_reader *r) {
     tl_hdf5 *file = r->file;
     tl_hdf5_object *object = &file->object[r->object];
-    const char *name = tl_hdf5_name(file, r->object);
     TL_HDF5_CHECK(file, r->has_space && r->has_type, TL_CORRUPT, object->address,
-                  "dataset \"%s\" has no %s", name, r->has_space ? "datatype" : "dataspace");
-    object->refusal = r->layout.refusal;
-    if (!object->refusal) object->refusal = refuse_type(&object->type);
+                  "dataset \"%s\" has no %s", tl_hdf5_name(file, r->object),
+                  r->has_space ? "datatype" : "dataspace");
     object->offset = r->layout.offset;
     object->size = r->layout.size;
-    if (r->layout.refusal) return TL_OK;
-    uint64_t bytes = 0;
-    bool overflow = r->space.count == UINT64_MAX ||
-                    __builtin_mul_overflow(r->space.count, object->type.size, &bytes);
-    TL_HDF5_CHECK(file, !overflow && bytes == object->size, TL_CORRUPT, object->address,
-                  "dataset \"%s\": %" PRIu64 " elements of %" PRIu32 " bytes in %" PRIu64
-                  " bytes of data",
-                  name, r->space.count, object->type.size, object->size);
-    if (r->space.rank > TL_MAX_RANK) {
-        object->refusal = "it has more dimensions than the 6 that are supported";
-        return TL_OK;
-    }
+    if (r->layout.refusal) return tl_hdf5_refuse(file, r->object, r->layout.refusal);
+    if (r->filters.refusal[0]) return tl_hdf5_refuse(file, r->object, r->filters.refusal);
+    if (!r->layout.chunked) TL_TRY(check_bytes(r, object));
+    if (r->space.rank > TL_MAX_RANK)
+        return tl_hdf5_refuse(file, r->object, "it has more dimensions than the 6 supported");
     object->shape.rank = r->space.rank;
     for (int i = 0; i < r->space.rank; i++) object->shape.dim[i] = (int64_t)r->space.dim[i];
-    return TL_OK;
+    return r->layout.chunked ? tl_hdf5_read_chunks(file, r->object, &r->layout, &r->filters)
+                             : TL_OK;
 }
 
 tl_status tl_hdf5_read_object(tl_hdf5 *file, int index) {

@@ -126,6 +126,27 @@ tl_status tl_hdf5_parse_type(const tl_hdf5 *file, tl_hdf5_cursor *c, tl_hdf5_typ
 
 /* --- data layout: IV.A.2.i -------------------------------------------------------------------- */
 
+/* Version 4 has five ways of finding chunks, which files of libver="latest" use. */
+static tl_status parse_chunked(const tl_hdf5 *file, tl_hdf5_cursor *c, unsigned version,
+                               tl_hdf5_layout *out) {
+    enum { MAX_RANK = sizeof out->dim / sizeof out->dim[0] };
+    out->chunked = true;
+    if (version == 4) {
+        out->refusal =
+            "its chunks are found by an index of HDF5 1.10 (libver=\"latest\"), expected "
+            "a B-tree of version 1 (h5repack -l CONTI -f NONE)";
+        return TL_OK;
+    }
+    int dims = (int)tl_hdf5_take(c, 1);
+    out->tree = tl_hdf5_take(c, 8);
+    TL_HDF5_CHECK(file, dims >= 2 && dims <= MAX_RANK + 1, TL_CORRUPT, c->address,
+                  "chunks of %d dimensions, expected 2 to %d", dims, MAX_RANK + 1);
+    out->rank = dims - 1;
+    for (int i = 0; i < out->rank; i++) out->dim[i] = (uint32_t)tl_hdf5_take(c, 4);
+    out->element = (uint32_t)tl_hdf5_take(c, 4);
+    return tl_hdf5_check_whole(file, c, "data layout");
+}
+
 tl_status tl_hdf5_parse_layout(const tl_hdf5 *file, tl_hdf5_cursor *c, tl_hdf5_layout *out) {
     enum { COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL };
     unsigned version = (unsigned)tl_hdf5_take(c, 1), kind = (unsigned)tl_hdf5_take(c, 1);
@@ -136,11 +157,7 @@ tl_status tl_hdf5_parse_layout(const tl_hdf5 *file, tl_hdf5_cursor *c, tl_hdf5_l
                   "a virtual dataset, whose data is in other files");
     TL_HDF5_CHECK(file, kind < VIRTUAL, TL_CORRUPT, c->address, "data layout class %u", kind);
     *out = (tl_hdf5_layout){0};
-    if (kind == CHUNKED) {
-        out->refusal = "it is stored in chunks, perhaps compressed, expected contiguous data "
-                       "(h5repack -l CONTI -f NONE)";
-        return TL_OK;
-    }
+    if (kind == CHUNKED) return parse_chunked(file, c, version, out);
     if (kind == COMPACT) {
         out->size = tl_hdf5_take(c, 2);
         out->offset = file->base + c->address + c->at;

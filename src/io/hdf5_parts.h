@@ -60,10 +60,29 @@ tl_status tl_hdf5_parse_type(const tl_hdf5 *file, tl_hdf5_cursor *cursor, tl_hdf
 
 typedef struct tl_hdf5_layout {
     uint64_t offset, size; /* of the data in the source */
-    const char *refusal;   /* NULL for compact and contiguous data */
+    const char *refusal;   /* NULL for data that is there */
+    bool chunked;
+    int rank; /* of chunks; the element's size is no dimension of theirs */
+    uint32_t dim[32], element;
+    uint64_t tree;
 } tl_hdf5_layout;
 tl_status tl_hdf5_parse_layout(const tl_hdf5 *file, tl_hdf5_cursor *cursor, tl_hdf5_layout *out);
 tl_status tl_hdf5_parse_attribute(tl_hdf5 *file, tl_hdf5_cursor *cursor, int object);
+
+/* --- data in chunks (hdf5_chunks.c): IV.A.2.l and III.A.1 ------------------------------------- */
+
+typedef struct tl_hdf5_filters {
+    int count;
+    tl_chunk_filter filter[TL_CHUNK_FILTERS];
+    uint32_t element;                 /* that bytes are shuffled by */
+    char refusal[TL_QUOTE_TEXT + 96]; /* empty: all of them are understood */
+} tl_hdf5_filters;
+tl_status tl_hdf5_parse_filters(const tl_hdf5 *file, tl_hdf5_cursor *cursor, tl_hdf5_filters *out);
+/* Finds all chunks of a dataset whose type and shape are set; none may be missing. */
+tl_status tl_hdf5_read_chunks(tl_hdf5 *file, int object, const tl_hdf5_layout *layout,
+                              const tl_hdf5_filters *filters);
+/* Keeps the reason why an object's data can not be read. */
+tl_status tl_hdf5_refuse(tl_hdf5 *file, int object, const char *reason);
 
 /* --- groups (hdf5_group.c) -------------------------------------------------------------------- */
 

@@ -32,6 +32,13 @@ typedef struct keras {
 
 /* --- items ------------------------------------------------------------------------------------ */
 
+static const char *refuse(const tl_hdf5 *file, const tl_hdf5_object *object) {
+    if (object->refusal) return file->text + object->refusal;
+    if (object->type.class == TL_HDF5_NUMBER) return NULL;
+    return object->type.opaque ? "its elements are opaque bytes"
+                               : "its elements are no numbers of a known little-endian type";
+}
+
 static tl_status add_item(keras *k, int index, const char *layer, const char *variable) {
     tl_hdf5 *file = &k->file;
     const tl_hdf5_object *object = &file->object[index];
@@ -44,13 +51,15 @@ static tl_status add_item(keras *k, int index, const char *layer, const char *va
     tl_quote(name, (size_t)length, quoted);
     TL_CHECK(object->kind == TL_HDF5_DATASET, TL_CORRUPT, "%s: \"%s\" is no dataset",
              file->source->name, quoted);
-    TL_CHECK(!object->refusal, TL_UNSUPPORTED, "%s: dataset \"%s\" at byte %" PRIu64 ": %s",
-             file->source->name, quoted, file->base + object->address, object->refusal);
+    const char *refusal = refuse(file, object);
+    TL_CHECK(!refusal, TL_UNSUPPORTED, "%s: dataset \"%s\" at byte %" PRIu64 ": %s",
+             file->source->name, quoted, file->base + object->address, refusal);
     TL_CHECK(k->count < TL_MAX_WEIGHTS, TL_LIMIT, "%s: more than %d tensors", file->source->name,
              TL_MAX_WEIGHTS);
     item new = {.weight = {.dtype = object->type.dtype,
                            .shape = object->shape,
                            .offset = object->offset,
+                           .chunked = object->chunked,
                            .record = k->record}};
     int64_t stride = 1;
     for (int i = object->shape.rank - 1; i >= 0; i--) {
@@ -63,7 +72,7 @@ static tl_status add_item(keras *k, int index, const char *layer, const char *va
     return TL_OK;
 }
 
-/* Moves the items, and the text that their names are in, to the weights. */
+/* Moves the items, and what they point into, to the weights. */
 static tl_status hand_over(keras *k) {
     tl_weights *weights = k->weights;
     size_t count = (size_t)k->count;
@@ -73,6 +82,8 @@ static tl_status hand_over(keras *k) {
     TL_CHECK_MEMORY(weights->item);
     weights->text = k->file.text;
     k->file.text = NULL;
+    weights->chunked = k->file.chunked;
+    k->file.chunked = NULL;
     for (size_t i = 0; i < count; i++) {
         weights->item[i] = k->item[i].weight;
         weights->item[i].name = weights->text + k->item[i].name;
@@ -356,8 +367,8 @@ static tl_status mark_bfloat16(keras *k, int index) {
     tl_hdf5_texts texts;
     TL_TRY(tl_hdf5_read_texts(&k->file, attribute, &texts));
     if (texts.text && strcmp(texts.text, "bfloat16") == 0) {
+        object->type.class = TL_HDF5_NUMBER;
         object->type.dtype = TL_BF16;
-        object->refusal = NULL;
     }
     tl_free(k->file.ctx, texts.text);
     return TL_OK;

@@ -153,6 +153,7 @@ static tl_status fill_item(const tl_pickle *pickle, const tl_pickle_value *value
     item->offset = storage->at + (uint64_t)tensor.offset * tl_dtype_size(storage->dtype);
     item->record = storage->record;
     item->shard = NULL;
+    item->chunked = NULL;
     return TL_OK;
 }
 

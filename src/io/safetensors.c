@@ -163,6 +163,7 @@ static tl_status read_entry(const entry_reader *r, const json_t *json, tl_weight
     item->offset = r->data_begin + begin;
     item->record = -1;
     item->shard = NULL;
+    item->chunked = NULL;
     return TL_OK;
 }
 

@@ -138,6 +138,7 @@ void tl_weights_free(tl_weights *weights) {
     tl_free(ctx, weights->text);
     tl_free(ctx, weights->by_name);
     tl_free(ctx, weights->record);
+    tl_chunked_free(ctx, weights->chunked);
     for (int i = 0; i < weights->shard_count; i++) tl_weights_free(weights->shard[i]);
     tl_free(ctx, weights->shard);
     tl_source_close(&weights->source);
@@ -178,7 +179,9 @@ static uint64_t element_span(const tl_weight *item, int64_t count) {
     return span;
 }
 
-static bool is_row_major(const tl_weight *item) {
+/* Whether the elements lie in order, one right after the other. */
+static bool is_run(const tl_weight *item) {
+    if (item->chunked) return false;
     int64_t expected = 1;
     for (int i = item->shape.rank - 1; i >= 0; i--) {
         if (item->shape.dim[i] != 1 && item->stride[i] != expected) return false;
@@ -290,7 +293,7 @@ static tl_status read_or_check(const tl_weights *weights, int index, float *out)
     uint64_t bytes = element_span(item, count) * tl_dtype_size(item->dtype);
     tl_weight_record *record = item->record < 0 ? NULL : &weights->record[item->record];
     if (record && atomic_load(&record->checked)) record = NULL;
-    if (is_row_major(item)) {
+    if (is_run(item)) {
         bool whole = record && item->offset == record->offset && bytes == record->size;
         if (!record || whole) return read_run(weights, item, bytes, record, out);
     }
@@ -299,7 +302,9 @@ static tl_status read_or_check(const tl_weights *weights, int index, float *out)
         TL_TRY(tl_source_crc32(&weights->source, record->offset, record->size, &crc));
         TL_TRY(judge_checksum(weights, item, record, crc));
     }
-    if (is_row_major(item)) return read_run(weights, item, bytes, NULL, out);
+    if (is_run(item)) return read_run(weights, item, bytes, NULL, out);
+    if (item->chunked)
+        return tl_chunks_read(source_of(weights, item), item->chunked, item->dtype, out);
     return read_strided(weights, item, bytes, out, count);
 }
 
@@ -309,7 +314,7 @@ tl_status tl_weights_read(const tl_weights *weights, int index, float *out) {
 
 tl_status tl_weights_check(const tl_weights *weights, int index) {
     const tl_weight *item = &weights->item[index];
-    if (is_row_major(item)) return read_or_check(weights, index, NULL);
+    if (is_run(item)) return read_or_check(weights, index, NULL);
     int64_t count = tl_shape_count(&item->shape);
     float *values = tl_alloc_array(weights->ctx, (size_t)count, sizeof *values);
     TL_CHECK_MEMORY(values);
@@ -321,6 +326,7 @@ tl_status tl_weights_check(const tl_weights *weights, int index) {
 
 tl_status tl_weights_checksum(const tl_weights *weights, int index, uint32_t *crc) {
     const tl_weight *item = &weights->item[index];
+    if (item->chunked) return tl_chunks_checksum(source_of(weights, item), item->chunked, crc);
     uint64_t bytes = element_span(item, tl_shape_count(&item->shape)) * tl_dtype_size(item->dtype);
     const tl_weight_record *record = item->record < 0 ? NULL : &weights->record[item->record];
     bool known = record && atomic_load(&record->checked) && item->offset == record->offset &&
@@ -337,7 +343,7 @@ tl_status tl_weights_unchanged(const tl_weights *weights, int index) {
 bool tl_weights_divisible(const tl_weights *weights, int index) {
     const tl_weight *item = &weights->item[index];
     bool checked = item->record < 0 || atomic_load(&weights->record[item->record].checked);
-    return checked && is_row_major(item);
+    return checked && is_run(item);
 }
 
 tl_status tl_weights_read_part(const tl_weights *weights, int index, int64_t first, int64_t count,

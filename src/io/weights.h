@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "base/source.h"
+#include "io/chunks.h"
 #include "io/stream.h"
 #include "tensor/tensor.h"
 
@@ -22,6 +23,7 @@ typedef struct tl_weight {
     tl_shape shape;
     int64_t stride[TL_MAX_RANK];    /* in elements; row-major unless a .pth says otherwise */
     uint64_t offset;                /* of element 0 in the source, bytes */
+    const tl_chunked *chunked;      /* where the elements are instead, or NULL */
     int record;                     /* index of the record that holds it, or -1 */
     const struct tl_weights *shard; /* the file that holds it; NULL: the one that was opened */
 } tl_weight;
@@ -49,6 +51,7 @@ typedef struct tl_weights {
     const tl_weight **by_name; /* the items in byte order of their names */
     int record_count;
     tl_weight_record *record;
+    tl_chunked *chunked; /* owned: what items point to */
     int shard_count;
     struct tl_weights **shard; /* owned; their items are among these */
 } tl_weights;

@@ -76,6 +76,33 @@ def write_kinds():
     write_list("kinds", lines)
 
 
+# How a dataset may be stored: shape, dtype and the options of h5py.
+CHUNKED = {"plain": ((7, 5), "float32", {"chunks": (4, 2)}),
+           "resizable": ((6,), "float32", {"maxshape": (None,)}),
+           "gzip": ((3, 3, 4, 5), "float32", {"chunks": (2, 3, 4, 3), "compression": "gzip"}),
+           "sum": ((5, 3), "int8", {"chunks": (3, 3), "fletcher32": True}),
+           "every": ((17, 7), "float64", {"chunks": (8, 7), "compression": 9, "shuffle": True, "fletcher32": True}),
+           "half": ((9, 10), "float16", {"chunks": (9, 10), "compression": "gzip", "shuffle": True}),
+           "many": ((100, 1), "uint8", {"chunks": (1, 1)}),
+           "none": ((0, 3), "float32", {"maxshape": (None, 3), "compression": "gzip"})}
+
+
+def write_chunks():
+    """B-trees of one and of several levels, chunks over the edge, every filter; one dataset that is refused,
+    but is no weight."""
+    lines, random = [], np.random.default_rng(2)
+    with h5py.File(FOLDER / "chunks.h5", "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in CHUNKED]
+        for name, (shape, dtype, options) in CHUNKED.items():
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [f"{name}/kernel:0".encode()]
+            array = (8 * random.normal(size=shape)).round().astype(dtype)
+            group.create_group(name).create_dataset("kernel:0", data=array, **options)
+            lines.append(line(f"{name}/kernel", array))
+        file["plain"].create_dataset("unused", data=np.ones(100), compression="lzf")
+    write_list("chunks", lines)
+
+
 def write_latest():
     """Superblock 3 and object headers of version 2; texts in the global heap; bfloat16 as Keras marks it."""
     lines = []
@@ -107,10 +134,18 @@ def write_seeds():
         file["a"].create_group("a")["kernel:0"] = values("float32")
 
 
+    with h5py.File(SEEDS / "chunks_h5", "w") as file:
+        file.attrs["layer_names"] = [b"a"]
+        file.create_group("a").attrs["weight_names"] = [b"a/kernel:0"]
+        file["a"].create_dataset("a/kernel:0", data=values("float32"), chunks=(2, 2), compression="gzip",
+                                 shuffle=True, fletcher32=True)
+
+
 def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_network()
     write_kinds()
+    write_chunks()
     write_latest()
     write_seeds()
 
