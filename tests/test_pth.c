@@ -679,6 +679,49 @@ static void unwraps_names(void **state) {
     tl_context_free(ctx);
 }
 
+/* {right: {"w": the matrix}, wrong: {"w": another}}, or the other way round. */
+static void put_pair(bytes *b, const char *right, const char *wrong, bool right_first) {
+    const char *keys[2] = {right_first ? right : wrong, right_first ? wrong : right};
+    tensor_spec other = matrix;
+    other.stride[0] = 0; /* its first row twice */
+    bytes p = {0};
+    put_text(&p, "\x80\x02}");
+    for (int i = 0; i < 2; i++) {
+        put_string(&p, keys[i]);
+        put_text(&p, "}");
+        put_string(&p, "w");
+        put_tensor(&p, keys[i] == right ? &matrix : &other);
+        put_text(&p, "ss");
+    }
+    put_text(&p, ".");
+    finish(b, &p);
+}
+
+/* Of any two names for the weights one wins, wherever it is in the file. */
+static void prefers_the_average(void **state) {
+    (void)state;
+    static const char *const order[] = {"state_dict_ema", "model_ema",        "ema_state_dict",
+                                        "state_dict",     "model_state_dict", "model"};
+    enum { COUNT = sizeof order / sizeof order[0] };
+    tl_context *ctx = hostile_context();
+    for (int n = 0; n < COUNT * COUNT * 2; n++) {
+        int better = n / 2 / COUNT, worse = n / 2 % COUNT;
+        if (better >= worse) continue;
+        bytes b = {0};
+        put_pair(&b, order[better], order[worse], n % 2);
+        tl_weights *weights = NULL;
+        assert_ok(open_bytes(ctx, b.data, b.size, &weights));
+        assert_string_equal(weights->wrapper, order[better]);
+        float out[6];
+        assert_int_equal(weights->count, 1);
+        assert_ok(tl_weights_read(weights, 0, out));
+        assert_memory_equal(out, six, sizeof six);
+        tl_weights_free(weights);
+        free(b.data);
+    }
+    tl_context_free(ctx);
+}
+
 /* A cycle that leads to no tensor is none of our business. */
 static void passes_over_other_cycles(void **state) {
     (void)state;
@@ -705,6 +748,7 @@ int main(void) {
         cmocka_unit_test(reads_pickle_protocol_4),
         cmocka_unit_test(finds_the_state_dict_of_a_checkpoint),
         cmocka_unit_test(unwraps_names),
+        cmocka_unit_test(prefers_the_average),
         cmocka_unit_test(passes_over_other_cycles),
         cmocka_unit_test(bad_files_are_refused),
         cmocka_unit_test(small_faults_in_a_zip_do_no_harm),

@@ -25,6 +25,9 @@ typedef struct tl_model tl_model;
  * pictures it does not say: see tl_model_set_preprocess()); or the name of a backbone (see
  * tl_backbone_list()), whose weights file is looked for in the weights folder: the environment's
  * TL_WEIGHTS_DIR, else $XDG_CACHE_HOME/libtl, else ~/.cache/libtl. `tl fetch NAME` puts it there.
+ * A .pth checkpoint that holds several sets of weights gives the first of "state_dict_ema",
+ * "model_ema", "ema_state_dict", "state_dict", "model_state_dict" and "model": the running average
+ * before the last step's, as timm loads it; tl_model_describe() says which ("checkpoint_key").
  * The caller frees *out with tl_model_free().
  * Errors: NOT_FOUND, PERMISSION, IO, TRUNCATED, CORRUPT, LIMIT, UNSUPPORTED (unknown format or
  * architecture: the text lists tensors that do not fit, or the operators of an ONNX file that are

@@ -90,8 +90,10 @@ static void print_layer(size_t index, const json_t *layer) {
 }
 
 static void print_model(json_t *model) {
-    printf("%-12s%s (%s)\n", "network", json_string_value(json_object_get(model, "backbone")),
-           json_string_value(json_object_get(model, "format")));
+    const char *key = json_string_value(json_object_get(model, "checkpoint_key"));
+    printf("%-12s%s (%s%s%s)\n", "network", json_string_value(json_object_get(model, "backbone")),
+           json_string_value(json_object_get(model, "format")), key ? ", its " : "",
+           key ? key : "");
     print_settings("input", json_object_get(model, "input"));
     print_classes(json_object_get(model, "classes"));
     json_t *preprocess = json_object_get(model, "preprocess");

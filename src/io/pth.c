@@ -53,16 +53,19 @@ static bool has_tensors(const tl_pickle *pickle, const tl_pickle_value *dict) {
 
 /* --- finding the state dict ------------------------------------------------------------------- */
 
-/* What training scripts call the weights in a checkpoint, the preferred first: an average of the
- * weights is taken only where the weights themselves are not there. */
-static const char *const wrappers[] = {"state_dict",     "model_state_dict", "model",
-                                       "state_dict_ema", "model_ema",        "ema_state_dict"};
+/* What training scripts call the weights in a checkpoint, the preferred first: the average of the
+ * weights before the weights of the last step, as timm.models.load_state_dict() has it by default
+ * and as the scripts that keep both evaluate. */
+static const char *const wrappers[] = {"state_dict_ema", "model_ema",        "ema_state_dict",
+                                       "state_dict",     "model_state_dict", "model"};
 
-static const tl_pickle_value *unwrap_once(const tl_pickle *pickle, const tl_pickle_value *dict) {
+static const tl_pickle_value *unwrap_once(const tl_pickle *pickle, const tl_pickle_value *dict,
+                                          const char **wrapper) {
     for (size_t i = 0; i < sizeof wrappers / sizeof wrappers[0]; i++) {
         member_iterator it = members_of(pickle, dict);
         while (next_member(&it)) {
             if (it.value->kind == TL_PICKLE_DICT && tl_pickle_is(pickle, it.key, wrappers[i])) {
+                *wrapper = wrappers[i];
                 return it.value;
             }
         }
@@ -87,14 +90,14 @@ static void list_keys(const tl_pickle *pickle, const tl_pickle_value *dict, char
 }
 
 static tl_status find_state_dict(const tl_pickle *pickle, uint32_t root,
-                                 const tl_pickle_value **out) {
+                                 const tl_pickle_value **out, const char **wrapper) {
     const tl_pickle_value *value = tl_pickle_at(pickle, root);
     const char *file = pickle->source->name;
     TL_CHECK(value->kind == TL_PICKLE_DICT, TL_UNSUPPORTED,
              "%s: the file holds %s, expected a dict of tensors (a state_dict)", file,
              tl_pickle_kind_name(value));
     for (int i = 0; i <= MAX_UNWRAP; i++) {
-        const tl_pickle_value *inner = unwrap_once(pickle, value);
+        const tl_pickle_value *inner = unwrap_once(pickle, value, wrapper);
         if (!inner) {
             char keys[512];
             list_keys(pickle, value, keys, sizeof keys);
@@ -169,7 +172,7 @@ static bool strip_prefix(tl_weights *weights, const char *prefix) {
 
 tl_status tl_pth_collect(tl_weights *weights, tl_pickle *pickle, uint32_t root) {
     const tl_pickle_value *dict = NULL;
-    TL_TRY(find_state_dict(pickle, root, &dict));
+    TL_TRY(find_state_dict(pickle, root, &dict, &weights->wrapper));
     TL_TRY(reserve(weights, pickle, dict));
     char *cursor = weights->text;
     member_iterator it = members_of(pickle, dict);

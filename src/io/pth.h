@@ -8,8 +8,9 @@
 /* Memory that unpickling may take for a file of this size. */
 uint64_t tl_pth_memory_limit(const tl_source *source);
 
-/* Finds the state dict in `root` (itself, or what a checkpoint holds as "state_dict", "model" and
- * the like), and fills in the weights' items. Prefixes that wrappers leave on every name
+/* Finds the state dict in `root` (itself, or what a checkpoint holds as "state_dict_ema",
+ * "model_ema", "ema_state_dict", "state_dict", "model_state_dict" or "model": the first of these
+ * that is there), and fills in the weights' items. Prefixes that wrappers leave on every name
  * ("module.", "_orig_mod.") are taken off. All storages must have been located.
  * Errors: CORRUPT, LIMIT, UNSUPPORTED (no state dict: lists what is there), NO_MEMORY. */
 tl_status tl_pth_collect(tl_weights *weights, tl_pickle *pickle, uint32_t root);

@@ -43,6 +43,7 @@ typedef struct tl_weights {
     const char
         *format; /* "safetensors", "safetensors-index" (sharded), "pth" (ZIP), "pth-legacy", "keras"
                   * (.keras), "keras-weights" (.weights.h5) or "keras-h5" (Keras 2's .h5) */
+    const char *wrapper; /* the key of a .pth checkpoint that the weights were under, or NULL */
     int count;
     tl_weight *item;
     int metadata_count; /* safetensors' __metadata__ */

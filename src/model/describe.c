@@ -76,13 +76,14 @@ tl_status tl_model_describe(const tl_model *model, char **out) {
     json_t *preprocess = tl_model_sees_pictures(model) && model->preprocess_known
                              ? tl_preprocess_to_json(&model->preprocess)
                              : json_null();
-    json_t *json = json_pack(
-        "{ss ss so so so sI sI sf so so so}", "backbone", model->backbone, "format", model->format,
-        "input", describe_input(model), "classes", tl_model_classes_json(model), "preprocess",
-        preprocess, "parameters", (json_int_t)tl_graph_param_elements(model->graph, false),
-        "trainable_parameters", (json_int_t)tl_graph_param_elements(model->graph, true), "flops",
-        tl_model_flops(model), "memory", memory, "layers", describe_layers(model->graph),
-        "training", describe_training(model));
+    json_t *json =
+        json_pack("{ss ss ss? so so so sI sI sf so so so}", "backbone", model->backbone, "format",
+                  model->format, "checkpoint_key", model->wrapper, "input", describe_input(model),
+                  "classes", tl_model_classes_json(model), "preprocess", preprocess, "parameters",
+                  (json_int_t)tl_graph_param_elements(model->graph, false), "trainable_parameters",
+                  (json_int_t)tl_graph_param_elements(model->graph, true), "flops",
+                  tl_model_flops(model), "memory", memory, "layers", describe_layers(model->graph),
+                  "training", describe_training(model));
     *out = tl_json_text(model->ctx, json, JSON_INDENT(2));
     return *out ? TL_OK : TL_NO_MEMORY;
 }

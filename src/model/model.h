@@ -19,8 +19,9 @@ typedef struct tl_plan_pool tl_plan_pool;
 struct tl_model {
     tl_context *ctx;
     tl_graph *graph;
-    char *backbone;     /* name of the architecture, or "custom" */
-    const char *format; /* what it was read from: "libtl", a tl_weights format, or "none" */
+    char *backbone;      /* name of the architecture, or "custom" */
+    const char *format;  /* what it was read from: "libtl", a tl_weights format, or "none" */
+    const char *wrapper; /* as in tl_weights */
     tl_preprocess
         preprocess; /* meaningful when the input is a picture, see tl_model_sees_pictures() */
     bool preprocess_known;   /* false: nobody has said what the weights expect */

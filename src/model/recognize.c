@@ -230,6 +230,7 @@ static tl_status build_filled(const candidate_file *file, const fit *best, tl_mo
     }
     TL_TRY(tl_backbone_wrap(best->backbone, best->variant, graph, features, out));
     (*out)->format = file->weights->format;
+    (*out)->wrapper = file->weights->wrapper;
     if (!best->headless && best->classes == TL_IMAGENET_CLASSES) {
         const char *names[TL_IMAGENET_CLASSES];
         tl_imagenet_class_names(names);

@@ -93,7 +93,7 @@ def write(expected, name, content, **options):
     path = FOLDER / (name + ".pth")
     torch.save(content, path, **options)
     loaded = torch.load(path, weights_only=False)
-    for wrapper in ("state_dict", "model_ema"):
+    for wrapper in ("state_dict_ema", "model_ema"):
         loaded = loaded.get(wrapper, loaded)
     loaded.pop("n_averaged", None)
     lines = []
