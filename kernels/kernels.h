@@ -137,35 +137,55 @@ enum { TL_RESAMPLE_ALIGN = 4 };
 
 /* --- Winograd convolution ---------------------------------------------------------- */
 
-/* F(m x m, 3 x 3) with m 2 or 4 (Lavin and Gray, "Fast Algorithms for Convolutional Neural
- * Networks", arXiv 1509.09308): m x m outputs from the (m + 2) x (m + 2) inputs under them by as
- * many multiplications. The points of interpolation are 0, 1, -1 for m = 2; 0, +-sqrt(1/2),
- * +-sqrt(2) for m = 4, which err less than 0, +-1, +-2 (Barabasz et al., arXiv 1803.10986); and
- * infinity. Points are numbered row by row. */
-enum { TL_WINOGRAD_POINTS = 36 }; /* at most, (4 + 2)^2 */
+/* F(m, r) gives m neighbouring outputs of a filter of r taps from the m + r - 1 inputs under them,
+ * by as many multiplications (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
+ * arXiv 1509.09308): along both axes of a tile of m x m outputs or, where the filter is a line,
+ * along that. There are, in the points of interpolation, which with infinity are as many as inputs:
+ *
+ *     F(2, 3)           both axes    0, 1, -1
+ *     F(4, 3)           both, one    0, +-sqrt(1/2), +-sqrt(2), which err less than 0, +-1, +-2
+ *                                    (Barabasz et al., arXiv 1803.10986)
+ *     F(2, 5)           both         the same
+ *     F(3, 7)           one          +-0.24, +-0.68, +-1.11, +-2.42, found by search for small
+ * errors
+ *
+ * Points of a tile are numbered row by row. */
+typedef struct tl_winograd {
+    int m, r; /* m = 0: not by this method */
+    int axes; /* 1 or 2 */
+} tl_winograd;
+enum { TL_WINOGRAD_POINTS = 36 }; /* of a tile at most */
+
+/* side of a tile for each axis, multiplied */
+static inline int tl_winograd_area(tl_winograd f, int side) {
+    return f.axes == 2 ? side * side : side;
+}
+static inline int tl_winograd_points(tl_winograd f) {
+    return tl_winograd_area(f, f.m + f.r - 1);
+}
 
 /* Products are taken of elements, like any others, and summed into floats. Where the table's group
  * of k must lie together and its values are not neighbours anyway, they are written one by one:
  * `lane` says which, 0 comes first and clears the others. */
 
-/* v[p * v_step + channel], p < (m + 2)^2, from the inputs x[p][channel]; grouped,
+/* v[p * v_step + channel] of point p from the inputs x[p][channel]; grouped,
  * v[p * v_step + channel * group + lane]. */
 typedef struct tl_winograd_input {
-    int m;
-    const void *const *x; /* [(m + 2)^2] pixels; zeros where the tile leaves the image */
+    tl_winograd f;
+    const void *const *x; /* [points] pixels; zeros where the tile leaves the image */
     void *v;
     int64_t v_step, c;
     bool grouped;
     int lane;
 } tl_winograd_input;
 
-/* The outputs y[y_at[i * m + j] + channel] from the products t[p * t_step + channel]. */
+/* The outputs y[y_at[pixel] + channel] from the products t[p * t_step + channel]. */
 typedef struct tl_winograd_output {
-    int m;
+    tl_winograd f;
     const float *t;
     int64_t t_step, c;
     void *y;
-    const int64_t *y_at; /* [m * m] offsets of pixels, negative where there is none */
+    const int64_t *y_at; /* [area of m] offsets of pixels, negative where there is none */
     bool accumulate;
     const float *bias;    /* [c] or NULL */
     const void *residual; /* as y, or NULL */
@@ -175,7 +195,7 @@ typedef struct tl_winograd_output {
 /* v[p * v_step + filter * group + lane], of one channel, from the weights w[tap * w_tap + filter].
  */
 typedef struct tl_winograd_weights {
-    int m;
+    tl_winograd f;
     const float *w;
     int64_t w_tap;
     void *v;
@@ -186,7 +206,7 @@ typedef struct tl_winograd_weights {
 /* The gradients of 3 x 3 weights, dw[tap * dw_tap + channel] +=, from the sums over all tiles
  * t[p * t_step + channel] of a transformed input times a transformed gradient of outputs. */
 typedef struct tl_winograd_filter {
-    int m;
+    tl_winograd f;
     const float *t;
     int64_t t_step, c;
     float *dw;
@@ -279,12 +299,13 @@ struct tl_kernels {
     /* dx = (or += when add) y (dy - sum of dy y); dx may be dy. */
     void (*softmax_backward)(const void *y, const void *dy, bool add, void *dx, int64_t n);
 
-    /* NULL, all of them, where Winograd's method does not pay. Tables of bf16 know m = 2 alone:
-     * rounded to 8 bits, large tiles would err several times as much as a direct way. */
+    /* NULL, all of them, where Winograd's method does not pay. Tables of bf16 know
+     * F(2, 3) alone: rounded to 8 bits, others would err several times as much as a direct way. */
     void (*winograd_input)(const tl_winograd_input *tile);
     void (*winograd_output)(const tl_winograd_output *tile);
     void (*winograd_weights)(const tl_winograd_weights *plane);
-    /* As winograd_input, for x[m * m], the gradients of outputs; always grouped. */
+    /* The two that the gradient of weights takes are of 3 x 3 filters alone. As winograd_input, for
+     * x[m * m], the gradients of outputs; always grouped: */
     void (*winograd_gradient)(const tl_winograd_input *tile);
     void (*winograd_filter)(const tl_winograd_filter *tile);
 

@@ -246,7 +246,7 @@ static inline void ref_bf16_winograd_factor(const tl_winograd_input *t, int pixe
             x[i] = ref_bf16_get(((const bf16 *)t->x[i])[c]);
             of[i] = &x[i];
         }
-        tl_winograd_input call = {.m = 2, .x = of, .v = v, .v_step = 1, .c = 1};
+        tl_winograd_input call = {.f = t->f, .x = of, .v = v, .v_step = 1, .c = 1};
         transform(&call);
         int group = t->grouped ? REF_BF16_GROUP : 1;
         ref_bf16_winograd_put(t->v, t->v_step, c, group, t->lane, v);
@@ -265,7 +265,7 @@ static inline void ref_bf16_winograd_weights(const tl_winograd_weights *t) {
     for (int64_t c = 0; c < t->c; c++) {
         float v[16];
         tl_winograd_weights call = {
-            .m = 2, .w = t->w + c, .w_tap = t->w_tap, .v = v, .v_step = 1, .c = 1};
+            .f = t->f, .w = t->w + c, .w_tap = t->w_tap, .v = v, .v_step = 1, .c = 1};
         tl_ref_winograd_weights(&call);
         ref_bf16_winograd_put(t->v, t->v_step, c, REF_BF16_GROUP, t->lane, v);
     }

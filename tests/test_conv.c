@@ -40,6 +40,16 @@ static tl_conv make_conv(int n, int h, int w, int ic, int oc, int k, int stride,
                      .groups = groups};
 }
 
+/* A filter of any shape that leaves the image its size. */
+static tl_conv make_same(int n, int h, int w, int ic, int oc, int kh, int kw) {
+    tl_conv c = make_conv(n, h, w, ic, oc, 1, 1, 1, 0, 0, 0, 0, 1);
+    c.kh = kh;
+    c.kw = kw;
+    c.pad_top = kh / 2;
+    c.pad_left = kw / 2;
+    return c;
+}
+
 /* Every tap of every output: calls visit(output index, weight index, input index). */
 typedef void (*visit_fn)(void *arg, int64_t y, int64_t w, int64_t x);
 
@@ -256,7 +266,7 @@ static double rounding_bound(const conv_case *t, bool out_f32, tl_act act, const
  * terms (docs/decisions/bf16.md), half as much again at an edge; of values as many as are compared
  * here some are six times as far off. */
 static double factors_bound(const tl_context *ctx, const conv_case *t, const exact *sum) {
-    if (!t->conv.bf16 || !tl_winograd_choose_gradient(ctx, &t->conv) || !sum->terms) return 0;
+    if (!t->conv.bf16 || !tl_winograd_choose_data(ctx, &t->conv).m || !sum->terms) return 0;
     return 14 * 0x1p-8 * sum->magnitude / sqrt((double)sum->terms);
 }
 
@@ -264,8 +274,9 @@ static double factors_bound(const tl_context *ctx, const conv_case *t, const exa
 static void compare_passes(const tl_context *ctx, const conv_case *t, const conv_data *d,
                            const passes *p, uint64_t seed, worst w[3]) {
     /* Winograd's method carries a tile's errors to each of its pixels, also to those at an edge
-     * that are a sum of few. */
-    double slack = tl_winograd_choose_gradient(ctx, &t->conv) ? 4.0 : 1.0;
+     * that are a sum of few: the more so the longer the tile. */
+    tl_winograd form = tl_winograd_choose_data(ctx, &t->conv);
+    double slack = !form.m ? 1.0 : form.r < 7 ? 4.0 : 16.0;
     passes before = random_passes(d, seed);
     if (t->conv.bf16) round_to_bf16(&before.dx);
     for (size_t i = 0; i < d->ys; i++) {
@@ -383,6 +394,13 @@ static void test_named_shapes(void **state) {
         make_conv(2, 7, 9, 64, 35, 3, 1, 1, 1, 1, 1, 1, 1),   /* small tiles */
         make_conv(12, 7, 7, 40, 35, 3, 1, 1, 1, 1, 1, 1, 1),  /* also for both gradients */
         make_conv(3, 30, 29, 33, 47, 3, 1, 1, 1, 1, 1, 1, 1), /* tiles in two blocks */
+        make_same(6, 10, 11, 33, 35, 1, 7),                   /* lines of Inception */
+        make_same(5, 11, 10, 34, 36, 7, 1),
+        make_same(3, 17, 17, 32, 33, 1, 7),
+        make_same(9, 8, 8, 37, 32, 1, 3),
+        make_same(9, 9, 7, 32, 41, 3, 1),
+        make_same(4, 13, 12, 33, 37, 5, 5),
+        make_conv(2, 17, 20, 32, 40, 5, 1, 1, 0, 1, 3, 2, 1),
         make_conv(1, 10, 10, 20, 36, 3, 2, 1, 0, 0, 1, 1, 1), /* TensorFlow SAME */
         make_conv(1, 13, 12, 18, 16, 3, 1, 2, 2, 2, 2, 2, 1), /* dilated */
         make_conv(1, 13, 12, 10, 12, 3, 2, 3, 3, 2, 1, 4, 1), /* dilated and strided */
@@ -516,24 +534,25 @@ static conv_errors errors_of(tl_context *ctx, const conv_case *t, const conv_dat
 
 typedef struct winograd_case {
     conv_case t;
-    int m;
+    tl_winograd form;
     double direct, most; /* errors allowed */
 } winograd_case;
 
 static void check_winograd_error(tl_context *fast, tl_context *low, const winograd_case *t,
                                  uint64_t *seed) {
     const tl_conv *c = &t->t.conv;
-    int m = tl_winograd_choose(fast, c);
-    assert_int_equal(m, t->m);
-    assert_int_equal(tl_winograd_choose(low, c), 0);
-    assert_int_equal(tl_conv_packed_bytes(fast, c) / (size_t)((m + 2) * (m + 2)),
-                     tl_conv_packed_bytes(low, c) / 9);
+    tl_winograd f = tl_winograd_choose(fast, c);
+    assert_memory_equal(&f, &t->form, sizeof f);
+    assert_int_equal(tl_winograd_choose(low, c).m, 0);
+    assert_int_equal(tl_conv_packed_bytes(fast, c) / (size_t)tl_winograd_points(f),
+                     tl_conv_packed_bytes(low, c) / (size_t)(c->kh * c->kw));
     conv_data d = make_data(&t->t, seed);
     conv_errors winograd = errors_of(fast, &t->t, &d), direct = errors_of(low, &t->t, &d);
-    print_message("%s F(%dx%d,3x3), %d channels: relative error %.1e, directly %.1e; gradient of "
-                  "the input %.1e, directly %.1e; of the weights %.1e, directly %.1e\n",
-                  c->bf16 ? "bf16" : "f32", m, m, (int)c->ic, winograd.y, direct.y, winograd.dx,
-                  direct.dx, winograd.dw, direct.dw);
+    print_message(
+        "%s F(%d,%d), %d axes, %d channels: relative error %.1e, directly %.1e; gradient of "
+        "the input %.1e, directly %.1e; of the weights %.1e, directly %.1e\n",
+        c->bf16 ? "bf16" : "f32", f.m, f.r, f.axes, (int)c->ic, winograd.y, direct.y, winograd.dx,
+        direct.dx, winograd.dw, direct.dw);
     assert_true(direct.y < t->direct && direct.dx < t->direct && direct.dw < t->direct);
     assert_true(winograd.y < t->most && winograd.dx < t->most && winograd.dw < t->most);
     free_data(&d);
@@ -543,11 +562,15 @@ static void test_winograd_error(void **state) {
     (void)state;
     const tl_conv large = make_conv(4, 16, 16, 64, 64, 3, 1, 1, 1, 1, 1, 1, 1);
     const tl_conv small = make_conv(24, 7, 7, 64, 64, 3, 1, 1, 1, 1, 1, 1, 1);
-    winograd_case cases[] = {{{.conv = large}, 4, 5e-7, 2e-6},
-                             {{.conv = small}, 2, 5e-7, 2e-6},
-                             {{.conv = large}, 2, 2e-3, 6e-3},
-                             {{.conv = small}, 2, 2e-3, 6e-3}};
-    cases[2].t.conv.bf16 = cases[3].t.conv.bf16 = true;
+    const tl_conv middle = make_same(4, 16, 16, 64, 64, 5, 5);
+    const tl_conv line = make_same(4, 17, 17, 64, 64, 1, 3),
+                  column = make_same(4, 17, 17, 64, 64, 7, 1);
+    winograd_case cases[] = {
+        {{.conv = large}, {2, 3, 2}, 2e-3, 6e-3},  {{.conv = small}, {2, 3, 2}, 2e-3, 6e-3},
+        {{.conv = large}, {4, 3, 2}, 5e-7, 2e-6},  {{.conv = small}, {2, 3, 2}, 5e-7, 2e-6},
+        {{.conv = middle}, {2, 5, 2}, 6e-7, 2e-6}, {{.conv = line}, {4, 3, 1}, 5e-7, 2e-6},
+        {{.conv = column}, {3, 7, 1}, 5e-7, 2e-6}};
+    cases[0].t.conv.bf16 = cases[1].t.conv.bf16 = true;
     tl_context_options options;
     tl_context_options_init(&options, sizeof options);
     tl_context *fast, *low;
@@ -555,9 +578,10 @@ static void test_winograd_error(void **state) {
     options.low_memory = 1;
     assert_ok(tl_context_create(&options, &low));
     tl_isa with_bf16 = {"ref", &tl_kernels_ref, &ref_bf16};
+    const tl_isa *isa = fast->isa;
     uint64_t seed = 4;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        if (cases[i].t.conv.bf16) fast->isa = low->isa = &with_bf16;
+        fast->isa = low->isa = cases[i].t.conv.bf16 ? &with_bf16 : isa;
         check_winograd_error(fast, low, &cases[i], &seed);
     }
     tl_context_free(fast);

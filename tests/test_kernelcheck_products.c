@@ -307,19 +307,24 @@ static void test_depthwise_grad(void **state) {
 /* --- Winograd ------------------------------------------------------------------------------- */
 
 /* The transforms as matrices in float64, from the points by the rules in winograd_points.h. */
+enum { MAX_SIDE = 9, MAX_FILTER = 7 };
 typedef struct winograd_matrices {
-    int m, side;
-    double in[6][6], out[4][6];
-    double gradient[6][4], filter[3][6]; /* out and the weights' transform, transposed */
+    tl_winograd f;
+    int side;
+    double in[MAX_SIDE][MAX_SIDE], out[4][MAX_SIDE];
+    double gradient[MAX_SIDE][4], filter[MAX_FILTER][MAX_SIDE]; /* out and the weights' transform,
+                                                                 transposed */
+    double weights[MAX_SIDE][MAX_FILTER];
 } winograd_matrices;
 
-static winograd_matrices make_matrices(int m) {
-    static const double points2[] = {0, 1, -1};
-    const double points4[] = {0, sqrt(0.5), -sqrt(0.5), sqrt(2.0), -sqrt(2.0)};
-    const double *point = m == 2 ? points2 : points4;
-    winograd_matrices w = {.m = m, .side = m + 2};
+static winograd_matrices make_matrices(tl_winograd f) {
+    static const double points4[] = {0, 1, -1};
+    const double points6[] = {0, sqrt(0.5), -sqrt(0.5), sqrt(2.0), -sqrt(2.0)};
+    static const double points9[] = {0.24, -0.24, 0.68, -0.68, 1.11, -1.11, 2.42, -2.42};
+    winograd_matrices w = {.f = f, .side = f.m + f.r - 1};
+    const double *point = w.side == 4 ? points4 : w.side == 6 ? points6 : points9;
     for (int a = 0; a < w.side; a++) { /* the last row is infinity's: nothing is left out */
-        double product[7] = {1}, distance = 1;
+        double product[MAX_SIDE + 1] = {1}, distance = 1;
         int degree = 0;
         bool finite = a + 1 < w.side;
         for (int b = 0; b < w.side - 1; b++) {
@@ -328,30 +333,38 @@ static winograd_matrices make_matrices(int m) {
             for (int k = ++degree; k >= 0; k--)
                 product[k] = (k ? product[k - 1] : 0) - point[b] * product[k];
         }
-        double sign = m == 2 && a == 0 ? -1 : 1;
+        double sign = w.side == 4 && a == 0 ? -1 : 1;
         for (int k = 0; k < w.side; k++) w.in[a][k] = sign * product[k];
-        for (int j = 0; j < m; j++)
-            w.gradient[a][j] = w.out[j][a] = finite ? pow(point[a], j) : (j == m - 1 ? 1.0 : 0.0);
-        for (int j = 0; j < 3; j++)
-            w.filter[j][a] = finite ? sign * pow(point[a], j) / distance : (j == 2 ? 1.0 : 0.0);
+        for (int j = 0; j < f.m; j++)
+            w.gradient[a][j] = w.out[j][a] = finite ? pow(point[a], j) : (j == f.m - 1 ? 1.0 : 0.0);
+        for (int j = 0; j < f.r; j++)
+            w.weights[a][j] = w.filter[j][a] =
+                finite ? sign * pow(point[a], j) / distance : (j == f.r - 1 ? 1.0 : 0.0);
     }
     return w;
 }
 
-/* Tables of bf16 have the small tiles alone. */
-static winograd_matrices random_matrices(const struct tl_kernels *kernels, uint64_t *seed) {
-    return make_matrices(!is_narrow(kernels) && random_between(seed, 0, 1) ? 4 : 2);
+/* Of the forms that the table has; `square` leaves those of 3 x 3 filters. */
+static winograd_matrices random_matrices(const struct tl_kernels *kernels, bool square,
+                                         uint64_t *seed) {
+    static const tl_winograd forms[] = {{2, 3, 2}, {4, 3, 2}, {2, 5, 2}, {4, 3, 1}, {3, 7, 1}};
+    int last = is_narrow(kernels) ? 0 : square ? 1 : 4;
+    return make_matrices(forms[random_between(seed, 0, last)]);
 }
 
-/* sum over a, b of left[i][a] right[j][b] x[at + (a * side + b) * step] */
-static exact transform_exactly(const double *left, const double *right, int side,
-                               const struct tl_kernels *elements, const void *x, int64_t at,
-                               int64_t step) {
+/* A value of what a matrix makes of each axis' line of `from` values, `step` apart; value p of a
+ * tile's points, or pixels, of which each line has `to`. */
+static exact transform_point(const double *matrix, int columns, tl_winograd f, int from, int to,
+                             int p, const struct tl_kernels *elements, const void *x, int64_t at,
+                             int64_t step) {
+    static const double one[1] = {1.0};
+    const double *left = f.axes == 2 ? matrix + p / to * columns : one;
+    const double *right = matrix + p % to * columns;
     exact sum = {0};
-    for (int a = 0; a < side; a++) {
-        for (int b = 0; b < side; b++)
+    for (int a = 0; a < (f.axes == 2 ? from : 1); a++) {
+        for (int b = 0; b < from; b++)
             exact_add(&sum,
-                      left[a] * right[b] * element_at(elements, x, at + (a * side + b) * step));
+                      left[a] * right[b] * element_at(elements, x, at + (a * from + b) * step));
     }
     return sum;
 }
@@ -382,17 +395,19 @@ static void compare_lane(worst *w, const struct tl_kernels *kernels, const guard
  */
 static void check_factor(const struct tl_kernels *kernels, bool gradient, uint64_t *seed,
                          worst *w) {
-    winograd_matrices matrices = random_matrices(kernels, seed);
-    int side = matrices.side, points = side * side, lines = gradient ? matrices.m : side;
+    winograd_matrices matrices = random_matrices(kernels, gradient, seed);
+    tl_winograd f = matrices.f;
+    int side = matrices.side, points = tl_winograd_points(f), lines = gradient ? f.m : side;
+    int count = tl_winograd_area(f, lines);
     bool grouped = gradient || random_between(seed, 0, 1);
     lanes l = random_lanes(kernels, grouped, seed);
     int64_t c = random_between(seed, 1, 50), step = (c + random_between(seed, 0, 5)) * l.group;
-    guarded x = random_elements(kernels, (size_t)(lines * lines * c), seed);
+    guarded x = random_elements(kernels, (size_t)(count * c), seed);
     guarded v = random_elements(kernels, (size_t)((points - 1) * step + c * l.group), seed);
     const void *pixels[TL_WINOGRAD_POINTS];
-    for (int p = 0; p < lines * lines; p++) pixels[p] = element_ptr(kernels, x.data, p * c);
-    guarded list = guarded_of(pixels, (size_t)(lines * lines) * sizeof *pixels);
-    tl_winograd_input call = {.m = matrices.m,
+    for (int p = 0; p < count; p++) pixels[p] = element_ptr(kernels, x.data, p * c);
+    guarded list = guarded_of(pixels, (size_t)count * sizeof *pixels);
+    tl_winograd_input call = {.f = f,
                               .x = (const void *const *)(const void *)list.data,
                               .v = v.data,
                               .v_step = step,
@@ -406,9 +421,9 @@ static void check_factor(const struct tl_kernels *kernels, bool gradient, uint64
     }
     for (int p = 0; p < points; p++) {
         for (int64_t k = 0; k < c; k++) {
-            const double *left = gradient ? matrices.gradient[p / side] : matrices.in[p / side];
-            const double *right = gradient ? matrices.gradient[p % side] : matrices.in[p % side];
-            exact sum = transform_exactly(left, right, lines, kernels, x.data, k, c);
+            const double *matrix = gradient ? matrices.gradient[0] : matrices.in[0];
+            exact sum = transform_point(matrix, gradient ? 4 : MAX_SIDE, f, lines, side, p, kernels,
+                                        x.data, k, c);
             for (int i = 0; i < l.group; i++)
                 compare_lane(w, kernels, &v, p * step + k * l.group + i,
                              i < l.written ? &sum : NULL);
@@ -427,18 +442,19 @@ static void check_winograd_gradient(const struct tl_kernels *kernels, uint64_t *
 }
 
 static void check_winograd_output(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
-    winograd_matrices matrices = random_matrices(kernels, seed);
-    int m = matrices.m, side = matrices.side;
+    winograd_matrices matrices = random_matrices(kernels, false, seed);
+    tl_winograd f = matrices.f;
+    int points = tl_winograd_points(f), pixels = tl_winograd_area(f, f.m);
     int64_t c = random_between(seed, 1, 50), step = c + random_between(seed, 0, 5);
-    guarded t = guarded_random((size_t)((side * side - 1) * step + c), seed);
-    const size_t y_size = (size_t)(m * m * c), element = (size_t)kernels->element;
+    guarded t = guarded_random((size_t)((points - 1) * step + c), seed);
+    const size_t y_size = (size_t)(pixels * c), element = (size_t)kernels->element;
     guarded y = random_elements(kernels, y_size, seed), before = guarded_copy(&y);
     guarded bias = guarded_random((size_t)c, seed);
     guarded residual = random_elements(kernels, y_size, seed);
     int64_t y_at[TL_WINOGRAD_POINTS];
-    for (int i = 0; i < m * m; i++) y_at[i] = random_between(seed, 0, 4) ? i * c : -1;
-    guarded offsets = guarded_of(y_at, (size_t)(m * m) * sizeof *y_at);
-    tl_winograd_output call = {.m = m,
+    for (int i = 0; i < pixels; i++) y_at[i] = random_between(seed, 0, 4) ? i * c : -1;
+    guarded offsets = guarded_of(y_at, (size_t)pixels * sizeof *y_at);
+    tl_winograd_output call = {.f = f,
                                .t = t.data,
                                .t_step = step,
                                .c = c,
@@ -451,7 +467,7 @@ static void check_winograd_output(const struct tl_kernels *kernels, uint64_t *se
     RUN(kernels, winograd_output)(&call);
     epilogue e = {kernels,       kernels,   y.data,  call.accumulate ? before.data : NULL,
                   call.residual, call.bias, call.act};
-    for (int i = 0; i < m * m; i++) {
+    for (int i = 0; i < pixels; i++) {
         for (int64_t k = 0; k < c; k++) {
             int64_t at = i * c + k;
             if (y_at[i] < 0) {
@@ -459,8 +475,8 @@ static void check_winograd_output(const struct tl_kernels *kernels, uint64_t *se
                                     element_ptr(kernels, before.data, at), element);
                 continue;
             }
-            exact sum = transform_exactly(matrices.out[i / m], matrices.out[i % m], side,
-                                          &tl_kernels_ref, t.data, k, step);
+            exact sum = transform_point(matrices.out[0], MAX_SIDE, f, matrices.side, f.m, i,
+                                        &tl_kernels_ref, t.data, k, step);
             compare_epilogue(w, &e, sum, at, k);
         }
     }
@@ -469,23 +485,20 @@ static void check_winograd_output(const struct tl_kernels *kernels, uint64_t *se
 }
 
 static void check_winograd_weights(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
-    winograd_matrices matrices = random_matrices(kernels, seed);
-    int side = matrices.side, points = side * side;
+    winograd_matrices matrices = random_matrices(kernels, false, seed);
+    tl_winograd f = matrices.f;
+    int side = matrices.side, points = tl_winograd_points(f);
     lanes l = random_lanes(kernels, true, seed);
     int64_t c = random_between(seed, 1, 50), step = (c + random_between(seed, 0, 5)) * l.group;
-    guarded x = guarded_random((size_t)(9 * c), seed);
+    guarded x = guarded_random((size_t)(tl_winograd_area(f, f.r) * c), seed);
     guarded v = random_elements(kernels, (size_t)((points - 1) * step + c * l.group), seed);
     tl_winograd_weights call = {
-        .m = matrices.m, .w = x.data, .w_tap = c, .v = v.data, .v_step = step, .c = c};
+        .f = f, .w = x.data, .w_tap = c, .v = v.data, .v_step = step, .c = c};
     for (; call.lane < l.written; call.lane++) RUN(kernels, winograd_weights)(&call);
     for (int p = 0; p < points; p++) {
-        double left[3], right[3];
-        for (int j = 0; j < 3; j++) {
-            left[j] = matrices.filter[j][p / side];
-            right[j] = matrices.filter[j][p % side];
-        }
         for (int64_t k = 0; k < c; k++) {
-            exact sum = transform_exactly(left, right, 3, &tl_kernels_ref, x.data, k, c);
+            exact sum = transform_point(matrices.weights[0], MAX_FILTER, f, f.r, side, p,
+                                        &tl_kernels_ref, x.data, k, c);
             for (int i = 0; i < l.group; i++)
                 compare_lane(w, kernels, &v, p * step + k * l.group + i,
                              i < l.written ? &sum : NULL);
@@ -496,17 +509,17 @@ static void check_winograd_weights(const struct tl_kernels *kernels, uint64_t *s
 }
 
 static void check_winograd_filter(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
-    winograd_matrices matrices = random_matrices(kernels, seed);
+    winograd_matrices matrices = random_matrices(kernels, true, seed);
     int side = matrices.side;
     int64_t c = random_between(seed, 1, 50), step = c + random_between(seed, 0, 5);
     guarded t = guarded_random((size_t)((side * side - 1) * step + c), seed);
     guarded dw = guarded_random((size_t)(9 * c), seed), before = guarded_copy(&dw);
-    tl_winograd_filter call = {matrices.m, t.data, step, c, dw.data, c};
+    tl_winograd_filter call = {matrices.f, t.data, step, c, dw.data, c};
     RUN(kernels, winograd_filter)(&call);
     for (int p = 0; p < 9; p++) {
         for (int64_t k = 0; k < c; k++) {
-            exact sum = transform_exactly(matrices.filter[p / 3], matrices.filter[p % 3], side,
-                                          &tl_kernels_ref, t.data, k, step);
+            exact sum = transform_point(matrices.filter[0], MAX_SIDE, matrices.f, side, 3, p,
+                                        &tl_kernels_ref, t.data, k, step);
             exact_add(&sum, (double)before.data[p * c + k]);
             worst_compare(w, (double)dw.data[p * c + k], sum.value, exact_bound(&sum));
         }

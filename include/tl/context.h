@@ -53,7 +53,7 @@ typedef struct tl_context_options {
                                         into `threads` parts. Results are the same bits. It is
                                         called with denormals flushed and default rounding. */
     void *parallel_user;             /* handed to parallel_for */
-    int low_memory; /* other than 0: 3 x 3 convolutions directly instead of by Winograd's method.
+    int low_memory; /* other than 0: convolutions directly instead of by Winograd's method.
                        Packed weights are as large as the weights instead of 2 to 4 times that, up
                        to twice as many operations are made; results differ by rounding. */
 } tl_context_options;

@@ -23,11 +23,11 @@ static tl_gather forward_gather(const tl_context *ctx, const tl_conv *c, const t
 }
 
 bool tl_conv_writes_f32(const tl_context *ctx, const tl_conv *conv) {
-    return !tl_conv_is_depthwise(conv) && !tl_winograd_choose(ctx, conv);
+    return !tl_conv_is_depthwise(conv) && !tl_winograd_choose(ctx, conv).m;
 }
 
 bool tl_conv_cuts(const tl_context *ctx, const tl_conv *conv) {
-    return tl_conv_is_depthwise(conv) || !tl_winograd_choose(ctx, conv);
+    return tl_conv_is_depthwise(conv) || !tl_winograd_choose(ctx, conv).m;
 }
 
 void tl_conv_input_rows(const tl_conv *conv, int64_t begin, int64_t end, int64_t *in_begin,
@@ -52,8 +52,8 @@ tl_conv tl_conv_band(const tl_conv *conv, int64_t begin, int64_t end) {
 
 size_t tl_conv_packed_bytes(tl_context *ctx, const tl_conv *conv) {
     if (tl_conv_is_depthwise(conv)) return tl_depthwise_packed_bytes(conv);
-    int m = tl_winograd_choose(ctx, conv);
-    if (m) return tl_winograd_packed_bytes(tl_conv_kernels(ctx, conv), conv, m);
+    tl_winograd f = tl_winograd_choose(ctx, conv);
+    if (f.m) return tl_winograd_packed_bytes(tl_conv_kernels(ctx, conv), conv, f);
     tl_joined joined = tl_conv_joined(conv);
     tl_gather g = forward_gather(ctx, conv, &joined);
     return tl_gather_packed_bytes(g.kernels, g.groups, g.taps.y.count * g.taps.x.count, g.k,
@@ -76,18 +76,18 @@ void tl_conv_pack_part(tl_context *ctx, const tl_conv *conv, int64_t begin, int6
         tl_depthwise_pack(conv, weights, scale, packed);
         return;
     }
-    int m = tl_winograd_choose(ctx, conv);
-    if (m) {
+    tl_winograd f = tl_winograd_choose(ctx, conv);
+    if (f.m) {
         tl_winograd_source source = {.weights = weights,
                                      .filters = conv->oc,
                                      .channels = conv->ic,
                                      .begin = begin,
                                      .end = end,
-                                     .filter_step = 9 * conv->ic,
+                                     .filter_step = (int64_t)conv->kh * conv->kw * conv->ic,
                                      .channel_step = 1,
                                      .tap_step = conv->ic,
                                      .scale = scale};
-        tl_winograd_pack(ctx, tl_conv_kernels(ctx, conv), &source, m, packed);
+        tl_winograd_pack(ctx, tl_conv_kernels(ctx, conv), &source, f, packed);
         return;
     }
     tl_joined joined = tl_conv_joined(conv);
@@ -111,8 +111,8 @@ void tl_conv_pack_part(tl_context *ctx, const tl_conv *conv, int64_t begin, int6
 }
 
 static size_t forward_work_bytes(tl_context *ctx, const tl_conv *conv) {
-    int m = tl_winograd_choose(ctx, conv);
-    if (m) return tl_winograd_work_bytes(ctx, conv, m);
+    tl_winograd f = tl_winograd_choose(ctx, conv);
+    if (f.m) return tl_winograd_work_bytes(ctx, conv, f);
     tl_joined joined = tl_conv_joined(conv);
     tl_gather g = forward_gather(ctx, conv, &joined);
     return tl_cut_bytes(joined.bytes) + tl_gather_work_bytes(ctx, &g);
@@ -131,9 +131,9 @@ void tl_conv_forward(tl_context *ctx, const tl_conv *conv, const void *x, const 
         tl_depthwise_forward(ctx, conv, x, packed, epilogue, y);
         return;
     }
-    int m = tl_winograd_choose(ctx, conv);
-    if (m) {
-        tl_winograd_run(ctx, conv, m, x, packed, epilogue, false, y, work);
+    tl_winograd f = tl_winograd_choose(ctx, conv);
+    if (f.m) {
+        tl_winograd_run(ctx, conv, f, x, packed, epilogue, false, y, work);
         return;
     }
     tl_joined joined = tl_conv_joined(conv);

@@ -31,8 +31,8 @@ static size_t class_packed_bytes(const tl_gather *g) {
  * With stride 1 this is a convolution of dy with the kernel turned around. Its weights are packed
  * for every call. */
 
-/* That convolution; m is 0 where it does not suit. */
-static int turned_conv(const tl_context *ctx, const tl_conv *c, tl_conv *turned) {
+/* That convolution, and its form. */
+static tl_winograd turned_conv(const tl_context *ctx, const tl_conv *c, tl_conv *turned) {
     *turned = (tl_conv){.n = c->n,
                         .h = c->oh,
                         .w = c->ow,
@@ -50,26 +50,26 @@ static int turned_conv(const tl_context *ctx, const tl_conv *c, tl_conv *turned)
                         .pad_left = c->kw - 1 - c->pad_left,
                         .groups = c->groups,
                         .bf16 = c->bf16};
-    return tl_winograd_choose_gradient(ctx, turned);
+    return tl_winograd_choose_data(ctx, turned);
 }
 
-static size_t turned_packed_bytes(const tl_context *ctx, const tl_conv *turned, int m) {
-    return tl_cut_bytes(tl_winograd_packed_bytes(tl_conv_kernels(ctx, turned), turned, m));
+static size_t turned_packed_bytes(const tl_context *ctx, const tl_conv *turned, tl_winograd f) {
+    return tl_cut_bytes(tl_winograd_packed_bytes(tl_conv_kernels(ctx, turned), turned, f));
 }
 
-static void run_turned(tl_context *ctx, const tl_conv *turned, int m, const void *dy,
+static void run_turned(tl_context *ctx, const tl_conv *turned, tl_winograd f, const void *dy,
                        const float *weights, bool add, void *dx, void *work) {
-    int64_t tap = turned->oc;
-    tl_winograd_source source = {.weights = weights + 8 * tap,
+    int64_t tap = turned->oc, taps = (int64_t)turned->kh * turned->kw;
+    tl_winograd_source source = {.weights = weights + (taps - 1) * tap,
                                  .filters = turned->oc,
                                  .channels = turned->ic,
                                  .end = turned->oc,
                                  .filter_step = 1,
-                                 .channel_step = 9 * tap,
+                                 .channel_step = taps * tap,
                                  .tap_step = -tap};
-    tl_winograd_pack(ctx, tl_conv_kernels(ctx, turned), &source, m, work);
-    tl_winograd_run(ctx, turned, m, dy, work, NULL, add, dx,
-                    (char *)work + turned_packed_bytes(ctx, turned, m));
+    tl_winograd_pack(ctx, tl_conv_kernels(ctx, turned), &source, f, work);
+    tl_winograd_run(ctx, turned, f, dy, work, NULL, add, dx,
+                    (char *)work + turned_packed_bytes(ctx, turned, f));
 }
 
 /* --- as gathered multiplications
@@ -78,9 +78,9 @@ static void run_turned(tl_context *ctx, const tl_conv *turned, int m, const void
 size_t tl_conv_data_work_bytes(tl_context *ctx, const tl_conv *conv) {
     size_t most = 0;
     tl_conv turned;
-    int m = turned_conv(ctx, conv, &turned);
-    if (m) {
-        most = turned_packed_bytes(ctx, &turned, m) + tl_winograd_work_bytes(ctx, &turned, m);
+    tl_winograd f = turned_conv(ctx, conv, &turned);
+    if (f.m) {
+        most = turned_packed_bytes(ctx, &turned, f) + tl_winograd_work_bytes(ctx, &turned, f);
     }
     for (int py = 0; py < conv->stride_h; py++) {
         for (int px = 0; px < conv->stride_w; px++) {
@@ -131,9 +131,9 @@ void tl_conv_backward_data(tl_context *ctx, const tl_conv *conv, const void *dy,
         return;
     }
     tl_conv turned;
-    int m = turned_conv(ctx, conv, &turned);
-    if (m && conv->n * conv->h * conv->w >= TL_WINOGRAD_GRADIENT_PIXELS) {
-        run_turned(ctx, &turned, m, dy, weights, add, dx, work);
+    tl_winograd f = turned_conv(ctx, conv, &turned);
+    if (f.m && conv->n * conv->h * conv->w >= TL_WINOGRAD_GRADIENT_PIXELS) {
+        run_turned(ctx, &turned, f, dy, weights, add, dx, work);
         return;
     }
     for (int py = 0; py < conv->stride_h; py++) {

@@ -72,8 +72,8 @@ size_t tl_conv_weights_work_bytes(tl_context *ctx, const tl_conv *conv) {
     tl_joined joined = tl_conv_joined(conv);
     weights_plan p = make_plan(ctx, conv, &joined);
     size_t direct = tl_cut_bytes(joined.bytes) + p.slot_bytes * (size_t)tl_context_threads(ctx);
-    int m = tl_winograd_choose_gradient(ctx, conv);
-    size_t winograd = m ? tl_winograd_weights_work_bytes(ctx, conv, m) : 0;
+    tl_winograd f = tl_winograd_choose_weights(ctx, conv);
+    size_t winograd = f.m ? tl_winograd_weights_work_bytes(ctx, conv, f) : 0;
     return winograd > direct ? winograd : direct;
 }
 
@@ -256,9 +256,9 @@ void tl_conv_backward_weights(tl_context *ctx, const tl_conv *conv, const void *
         tl_depthwise_backward_weights(ctx, conv, x, dy, dw, work);
         return;
     }
-    int m = tl_winograd_choose_gradient(ctx, conv);
-    if (m && conv->n * conv->oh * conv->ow >= TL_WINOGRAD_GRADIENT_PIXELS) {
-        tl_winograd_backward_weights(ctx, conv, m, x, dy, dw, work);
+    tl_winograd f = tl_winograd_choose_weights(ctx, conv);
+    if (f.m && conv->n * conv->oh * conv->ow >= TL_WINOGRAD_GRADIENT_PIXELS) {
+        tl_winograd_backward_weights(ctx, conv, f, x, dy, dw, work);
         return;
     }
     tl_joined joined = tl_conv_joined(conv);

@@ -1,4 +1,4 @@
-/* Tiles of m x m outputs in blocks. For each block: inputs are transformed, (m + 2)^2 matrices
+/* Tiles of outputs in blocks. For each block: inputs are transformed, a matrix for each point is
  * multiplied, products transformed back with the epilogue. With many tiles every thread has
  * blocks of its own; with few, one block is shared and threads divide each of the three steps,
  * so that no two read the same weights. */
@@ -14,7 +14,9 @@ enum { MAX_ROWS = 64, BLOCK_TILES = 56, STREAM_BYTES = 1 << 18 };
 typedef struct winograd_plan {
     const struct tl_kernels *kernels;
     const tl_conv *conv;
-    int m, points;
+    tl_winograd form;
+    int points;
+    int tile_h, tile_w, in_h, in_w; /* pixels of a tile, of outputs and of inputs */
     int64_t tiles_y, tiles_x, tiles;
     int64_t block;          /* tiles of a thread's block */
     int64_t v_row, v_point; /* elements from tile to tile and point to point, of inputs */
@@ -45,7 +47,7 @@ typedef struct winograd_block {
  * are the largest of a network, so that four times of them cost more than is saved. In between,
  * many channels decide for large tiles: products are then most of the work. (14 x 14 images of 256
  * channels take as long either way, and small tiles less than half the memory.) */
-enum { LARGE_IMAGE = 16, FAIR_IMAGE = 12, MANY_CHANNELS = 512, MIN_CHANNELS = 32 };
+enum { LARGE_IMAGE = 16, FAIR_IMAGE = 12, SMALL_IMAGE = 4, MANY_CHANNELS = 512, MIN_CHANNELS = 32 };
 
 static bool image_reaches(const tl_conv *c, int side) {
     return c->oh >= side && c->ow >= side;
@@ -54,29 +56,57 @@ static bool image_reaches(const tl_conv *c, int side) {
 static bool suits(const tl_context *ctx, const tl_conv *c) {
     if (c->band || tl_context_low_memory(ctx)) return false;
     if (!tl_conv_kernels(ctx, c)->winograd_input) return false;
-    bool plain = c->kh == 3 && c->kw == 3 && c->stride_h == 1 && c->stride_w == 1 &&
-                 c->dilation_h == 1 && c->dilation_w == 1 && c->groups == 1;
-    return plain && c->ic >= MIN_CHANNELS && c->oc >= MIN_CHANNELS && image_reaches(c, 4);
+    bool plain = c->stride_h == 1 && c->stride_w == 1 && c->dilation_h == 1 && c->dilation_w == 1 &&
+                 c->groups == 1;
+    return plain && c->ic >= MIN_CHANNELS && c->oc >= MIN_CHANNELS;
 }
 
-int tl_winograd_choose(const tl_context *ctx, const tl_conv *c) {
-    if (!suits(ctx, c)) return 0;
-    if (c->bf16) return 2;
+static bool is_square(const tl_conv *c, int side) {
+    return c->kh == side && c->kw == side;
+}
+
+/* Filters that are a line, and larger ones, whose form does not depend on the image. */
+static tl_winograd choose_other(const tl_conv *c) {
+    int length = c->kh > c->kw ? c->kh : c->kw;
+    int64_t image = c->kh > c->kw ? c->oh : c->ow;
+    bool line = c->kh == 1 || c->kw == 1;
+    if (c->bf16 || image < SMALL_IMAGE) return (tl_winograd){0};
+    if (line && length == 3) return (tl_winograd){4, 3, 1};
+    if (line && length == 7) return (tl_winograd){3, 7, 1};
+    if (is_square(c, 5) && image_reaches(c, SMALL_IMAGE)) return (tl_winograd){2, 5, 2};
+    return (tl_winograd){0};
+}
+
+static tl_winograd choose_square(const tl_conv *c, int large) {
+    if (!image_reaches(c, SMALL_IMAGE)) return (tl_winograd){0};
+    return (tl_winograd){!c->bf16 && image_reaches(c, large) ? 4 : 2, 3, 2};
+}
+
+tl_winograd tl_winograd_choose(const tl_context *ctx, const tl_conv *c) {
+    if (!suits(ctx, c)) return (tl_winograd){0};
     bool many = c->ic >= MANY_CHANNELS && c->oc >= MANY_CHANNELS;
-    return image_reaches(c, many ? FAIR_IMAGE : LARGE_IMAGE) ? 4 : 2;
+    return is_square(c, 3) ? choose_square(c, many ? FAIR_IMAGE : LARGE_IMAGE) : choose_other(c);
 }
 
-int tl_winograd_choose_gradient(const tl_context *ctx, const tl_conv *c) {
-    if (!suits(ctx, c)) return 0;
-    return !c->bf16 && image_reaches(c, FAIR_IMAGE) ? 4 : 2;
+tl_winograd tl_winograd_choose_data(const tl_context *ctx, const tl_conv *c) {
+    if (!suits(ctx, c)) return (tl_winograd){0};
+    return is_square(c, 3) ? choose_square(c, FAIR_IMAGE) : choose_other(c);
 }
 
-static winograd_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {
-    winograd_plan p = {.kernels = tl_conv_kernels(ctx, c), .conv = c, .m = m};
+tl_winograd tl_winograd_choose_weights(const tl_context *ctx, const tl_conv *c) {
+    return is_square(c, 3) ? tl_winograd_choose_data(ctx, c) : (tl_winograd){0};
+}
+
+static winograd_plan make_plan(tl_context *ctx, const tl_conv *c, tl_winograd f) {
+    winograd_plan p = {.kernels = tl_conv_kernels(ctx, c), .conv = c, .form = f};
     const size_t element = (size_t)p.kernels->element;
-    p.points = (m + 2) * (m + 2);
-    p.tiles_y = (c->oh + m - 1) / m;
-    p.tiles_x = (c->ow + m - 1) / m;
+    p.tile_h = c->kh > 1 ? f.m : 1;
+    p.tile_w = c->kw > 1 ? f.m : 1;
+    p.in_h = p.tile_h + c->kh - 1;
+    p.in_w = p.tile_w + c->kw - 1;
+    p.points = tl_winograd_points(f);
+    p.tiles_y = (c->oh + p.tile_h - 1) / p.tile_h;
+    p.tiles_x = (c->ow + p.tile_w - 1) / p.tile_w;
     p.tiles = c->n * p.tiles_y * p.tiles_x;
     int mr = p.kernels->mr;
     p.block = BLOCK_TILES / mr * mr;
@@ -96,8 +126,8 @@ static winograd_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {
     return p;
 }
 
-size_t tl_winograd_work_bytes(tl_context *ctx, const tl_conv *conv, int m) {
-    winograd_plan p = make_plan(ctx, conv, m);
+size_t tl_winograd_work_bytes(tl_context *ctx, const tl_conv *conv, tl_winograd f) {
+    winograd_plan p = make_plan(ctx, conv, f);
     return p.zero_bytes + p.block_bytes * (size_t)p.threads;
 }
 
@@ -105,8 +135,8 @@ size_t tl_winograd_work_bytes(tl_context *ctx, const tl_conv *conv, int m) {
 
 /* Image, and first output pixel, of a tile. */
 static void place_tile(const winograd_plan *p, int64_t tile, int64_t *n, int64_t *y, int64_t *x) {
-    *x = tile % p->tiles_x * p->m;
-    *y = tile / p->tiles_x % p->tiles_y * p->m;
+    *x = tile % p->tiles_x * p->tile_w;
+    *y = tile / p->tiles_x % p->tiles_y * p->tile_h;
     *n = tile / p->tiles_x / p->tiles_y;
 }
 
@@ -114,18 +144,18 @@ static void transform_inputs(void *arg, int64_t begin, int64_t end) {
     const winograd_block *b = arg;
     const winograd_plan *p = b->plan;
     const tl_conv *c = p->conv;
-    const int side = p->m + 2, element = p->kernels->element;
+    const int element = p->kernels->element;
     for (int64_t tile = begin; tile < end; tile++) {
         int64_t n, y, x;
         place_tile(p, b->first + tile, &n, &y, &x);
         const void *pixels[TL_WINOGRAD_POINTS];
-        for (int i = 0; i < side * side; i++) {
-            int64_t in_y = y - c->pad_top + i / side, in_x = x - c->pad_left + i % side;
+        for (int i = 0; i < p->points; i++) {
+            int64_t in_y = y - c->pad_top + i / p->in_w, in_x = x - c->pad_left + i % p->in_w;
             bool inside = in_y >= 0 && in_y < c->h && in_x >= 0 && in_x < c->w;
             int64_t at = ((n * c->h + in_y) * c->w + in_x) * c->ic;
             pixels[i] = inside ? tl_element(p->x, at, element) : p->zero;
         }
-        tl_winograd_input call = {.m = p->m,
+        tl_winograd_input call = {.f = p->form,
                                   .x = pixels,
                                   .v = tl_element_of(b->v, tile * p->v_row, element),
                                   .v_step = p->v_point,
@@ -182,12 +212,12 @@ static void transform_outputs(void *arg, int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; tile++) {
         int64_t n, y, x, y_at[TL_WINOGRAD_POINTS];
         place_tile(p, b->first + tile, &n, &y, &x);
-        for (int i = 0; i < p->m * p->m; i++) {
-            int64_t out_y = y + i / p->m, out_x = x + i % p->m;
+        for (int i = 0; i < p->tile_h * p->tile_w; i++) {
+            int64_t out_y = y + i / p->tile_w, out_x = x + i % p->tile_w;
             bool inside = out_y < c->oh && out_x < c->ow;
             y_at[i] = inside ? ((n * c->oh + out_y) * c->ow + out_x) * c->oc : -1;
         }
-        tl_winograd_output call = {.m = p->m,
+        tl_winograd_output call = {.f = p->form,
                                    .t = b->t + tile * c->oc,
                                    .t_step = p->t_point,
                                    .c = c->oc,
@@ -234,9 +264,10 @@ static void run_shared(tl_context *ctx, const winograd_plan *p) {
     }
 }
 
-void tl_winograd_run(tl_context *ctx, const tl_conv *conv, int m, const void *x, const void *packed,
-                     const tl_epilogue *epilogue, bool add, void *y, void *work) {
-    winograd_plan p = make_plan(ctx, conv, m);
+void tl_winograd_run(tl_context *ctx, const tl_conv *conv, tl_winograd f, const void *x,
+                     const void *packed, const tl_epilogue *epilogue, bool add, void *y,
+                     void *work) {
+    winograd_plan p = make_plan(ctx, conv, f);
     memset(work, 0, p.zero_bytes);
     p.x = x;
     p.packed = packed;

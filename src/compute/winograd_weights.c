@@ -19,7 +19,8 @@ enum {
 typedef struct weights_plan {
     const struct tl_kernels *kernels;
     const tl_conv *conv;
-    int m, points;
+    tl_winograd form;
+    int points;
     int64_t tiles_y, tiles_x, tiles, block;
     int64_t rows, panels;              /* tiles of mr filters, panels of nr channels */
     int64_t u_row, v_panel;            /* elements of one of these in a block */
@@ -34,12 +35,12 @@ typedef struct weights_plan {
     int64_t first, count; /* the block's tiles */
 } weights_plan;
 
-static weights_plan make_plan(tl_context *ctx, const tl_conv *c, int m) {
-    weights_plan p = {.kernels = tl_conv_kernels(ctx, c), .conv = c, .m = m};
+static weights_plan make_plan(tl_context *ctx, const tl_conv *c, tl_winograd f) {
+    weights_plan p = {.kernels = tl_conv_kernels(ctx, c), .conv = c, .form = f};
     const int mr = p.kernels->mr, nr = p.kernels->nr, element = p.kernels->element;
-    p.points = (m + 2) * (m + 2);
-    p.tiles_y = (c->oh + m - 1) / m;
-    p.tiles_x = (c->ow + m - 1) / m;
+    p.points = tl_winograd_points(f);
+    p.tiles_y = (c->oh + f.m - 1) / f.m;
+    p.tiles_x = (c->ow + f.m - 1) / f.m;
     p.tiles = c->n * p.tiles_y * p.tiles_x;
     int64_t most = BLOCK_BYTES / element, blocks = (p.tiles + most - 1) / most;
     p.block = (p.tiles + blocks - 1) / blocks;
@@ -59,8 +60,8 @@ static size_t factor_bytes(const weights_plan *p, int64_t point) {
     return (size_t)(p->points * point * p->kernels->element);
 }
 
-size_t tl_winograd_weights_work_bytes(tl_context *ctx, const tl_conv *conv, int m) {
-    weights_plan p = make_plan(ctx, conv, m);
+size_t tl_winograd_weights_work_bytes(tl_context *ctx, const tl_conv *conv, tl_winograd f) {
+    weights_plan p = make_plan(ctx, conv, f);
     return p.zero_bytes + factor_bytes(&p, p.u_point) + factor_bytes(&p, p.v_point) +
            (size_t)(p.points * p.s_point) * sizeof(float);
 }
@@ -85,7 +86,7 @@ static void transform(const weights_plan *p, void (*kernel)(const tl_winograd_in
     int64_t at = tile / group * group * width;
     for (int64_t channel = 0; channel < channels; channel += width) {
         int64_t left = channels - channel;
-        tl_winograd_input call = {.m = p->m,
+        tl_winograd_input call = {.f = p->form,
                                   .x = pixels,
                                   .v = tl_element_of(to, at, element),
                                   .v_step = point,
@@ -102,16 +103,16 @@ static void transform_tile(const weights_plan *p, int64_t i) {
     const tl_conv *c = p->conv;
     const int mr = p->kernels->mr, nr = p->kernels->nr, element = p->kernels->element;
     int64_t tile = p->first + i;
-    int64_t x = tile % p->tiles_x * p->m, y = tile / p->tiles_x % p->tiles_y * p->m;
+    int64_t x = tile % p->tiles_x * p->form.m, y = tile / p->tiles_x % p->tiles_y * p->form.m;
     int64_t n = tile / p->tiles_x / p->tiles_y;
     const void *pixels[TL_WINOGRAD_POINTS];
     find_pixels(p, tl_element(p->dy, n * c->oh * c->ow * c->oc, element), c->oh, c->ow, c->oc, y, x,
-                p->m, pixels);
-    transform(p, p->kernels->winograd_gradient, pixels, p->m, c->oc, mr, p->u, i, p->u_row,
+                p->form.m, pixels);
+    transform(p, p->kernels->winograd_gradient, pixels, p->form.m, c->oc, mr, p->u, i, p->u_row,
               p->u_point);
     find_pixels(p, tl_element(p->x, n * c->h * c->w * c->ic, element), c->h, c->w, c->ic,
-                y - c->pad_top, x - c->pad_left, p->m + 2, pixels);
-    transform(p, p->kernels->winograd_input, pixels, p->m + 2, c->ic, nr, p->v, i, p->v_panel,
+                y - c->pad_top, x - c->pad_left, p->form.m + 2, pixels);
+    transform(p, p->kernels->winograd_input, pixels, p->form.m + 2, c->ic, nr, p->v, i, p->v_panel,
               p->v_point);
 }
 
@@ -159,7 +160,7 @@ static void transform_filters(void *arg, int64_t begin, int64_t end) {
     const weights_plan *p = arg;
     int64_t ic = p->conv->ic;
     for (int64_t filter = begin; filter < end; filter++) {
-        tl_winograd_filter call = {.m = p->m,
+        tl_winograd_filter call = {.f = p->form,
                                    .t = p->sums + filter * ic,
                                    .t_step = p->s_point,
                                    .c = ic,
@@ -169,9 +170,9 @@ static void transform_filters(void *arg, int64_t begin, int64_t end) {
     }
 }
 
-void tl_winograd_backward_weights(tl_context *ctx, const tl_conv *conv, int m, const void *x,
-                                  const void *dy, float *dw, void *work) {
-    weights_plan p = make_plan(ctx, conv, m);
+void tl_winograd_backward_weights(tl_context *ctx, const tl_conv *conv, tl_winograd f,
+                                  const void *x, const void *dy, float *dw, void *work) {
+    weights_plan p = make_plan(ctx, conv, f);
     const int group = p.kernels->group;
     memset(work, 0, p.zero_bytes);
     p.x = x;
