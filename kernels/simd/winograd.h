@@ -158,7 +158,7 @@ WINOGRAD_INLINE void winograd_weights_channels(const tl_winograd_weights *t, con
     if (axes == 1) {
         winograd_floats(w, t->w_tap, r, mask, half[0]);
     } else {
-        UNROLL
+        ROLLED
         for (int j = 0; j < r; j++) {
             winograd_floats(w + j * t->w_tap, r * t->w_tap, r, mask, line);
             winograd_weights_line(m, r, line, result);
@@ -166,7 +166,7 @@ WINOGRAD_INLINE void winograd_weights_channels(const tl_winograd_weights *t, con
             for (int i = 0; i < side; i++) half[i][j] = result[i];
         }
     }
-    UNROLL
+    ROLLED
     for (int i = 0; i < lines; i++) {
         winograd_weights_line(m, r, half[i], result);
         winograd_put(v + i * side * t->v_step, t->v_step, side, grouped, t->lane, mask, result);
@@ -223,14 +223,14 @@ WINOGRAD_INLINE void winograd_filter_channels(const tl_winograd_filter *t, const
     (void)axes;
     const int side = m + r - 1;
     vec line[WINOGRAD_SIDE], result[WINOGRAD_TAPS], half[WINOGRAD_TAPS][WINOGRAD_SIDE];
-    UNROLL
+    ROLLED
     for (int j = 0; j < side; j++) {
         winograd_floats(t->t + j * t->t_step + channel, side * t->t_step, side, mask, line);
         winograd_filter_line(m, line, result);
         UNROLL
         for (int i = 0; i < r; i++) half[i][j] = result[i];
     }
-    UNROLL
+    ROLLED
     for (int i = 0; i < r; i++) {
         winograd_filter_line(m, half[i], result);
         UNROLL
