@@ -55,7 +55,7 @@ TL_CFLAGS = -std=c11 -D_GNU_SOURCE -DTL_VERSION='"$(VERSION)"' $(ASSERTIONS) $(o
 	$(JANSSON_CFLAGS) $(STB_CFLAGS) $(JPEG_CFLAGS) $(WARNINGS) $(SANITIZE)
 TL_LIBS = $(JANSSON_LIBS) $(JPEG_LIBS) -pthread -lm
 
-ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
+ARCH := $(shell $(CC) -dumpmachine 2>/dev/null | cut -d- -f1)
 
 LIB_SRC := $(filter-out src/cli/% src/image/jpeg_%,$(wildcard src/*/*.c)) src/image/jpeg_$(JPEG).c $(wildcard kernels/*.c) $(wildcard kernels/ref/*.c)
 ifeq ($(ARCH),x86_64)
@@ -278,6 +278,7 @@ install: all $(BUILD)/tl.pc  ## install under PREFIX (DESTDIR is honoured)
 	install -m 644 docs/tl.1 $(MANDIR)/tl.1
 	install -m 755 weights/fetch $(SHAREDIR)/fetch
 	install -m 644 $(filter-out weights/fetch weights/cache,$(wildcard weights/*)) $(SHAREDIR)
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" -ne 0 ] || ldconfig  # the loader is to know of the new library
 
 uninstall:  ## remove what install put there
 	rm -f $(BINDIR)/tl $(MANDIR)/tl.1 $(LIBDEST)/libtl.a $(LIBDEST)/libtl.so $(LIBDEST)/libtl.so.$(SOMAJOR) \
