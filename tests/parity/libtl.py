@@ -125,8 +125,8 @@ class Model:
         return losses
 
     def gradients(self, x, labels):
-        """The loss, and a list of each parameter with its gradient, out of one step of descent: of a
-        length that leaves no rounding in the difference. The model is of no use afterwards."""
+        """The loss, the parameters and their gradients, out of one step of descent: of a length that
+        leaves no rounding in the difference. The model is of no use afterwards."""
         before, lr = self.parameters(), 1e4
         loss, = self.train(x, labels, lr)
-        return loss, [(old, (old.astype(np.float64) - new) / lr) for old, new in zip(before, self.parameters())]
+        return loss, before, [(old - new.astype(np.float64)) / lr for old, new in zip(before, self.parameters())]
