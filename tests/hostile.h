@@ -155,18 +155,6 @@ typedef struct bad_file {
     const char *text; /* that the message must contain: an offset or a field */
 } bad_file;
 
-#if defined(__SANITIZE_ADDRESS__)
-enum { SANITIZER_SLOWER = 20 };
-#else
-enum { SANITIZER_SLOWER = 1 };
-#endif
-
-/* How much longer things may take here; an emulator says so in the environment. */
-static inline int slower(void) {
-    const char *emulator = getenv("TL_TEST_SLOWER");
-    return SANITIZER_SLOWER * (emulator ? atoi(emulator) : 1);
-}
-
 /* A file is refused with the right code and text, in time, within the memory limit, without a
  * leak. Returns whether it was, and says what was not. */
 static inline bool check_bad_file(tl_context *ctx, const bad_file *bad) {

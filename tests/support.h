@@ -107,4 +107,18 @@ static inline float support_random(uint64_t *state) {
     return (float)(*state >> 40) * 0x1p-23f - 1.0f;
 }
 
+/* --- time ------------------------------------------------------------------------------------- */
+
+#if defined(__SANITIZE_ADDRESS__)
+enum { SANITIZER_SLOWER = 20 };
+#else
+enum { SANITIZER_SLOWER = 1 };
+#endif
+
+/* How much longer things may take here; an emulator says so in the environment. */
+static inline int slower(void) {
+    const char *emulator = getenv("TL_TEST_SLOWER");
+    return SANITIZER_SLOWER * (emulator ? atoi(emulator) : 1);
+}
+
 #endif
