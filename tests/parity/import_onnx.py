@@ -154,8 +154,7 @@ def fall_of_loss(path, x):
     enough."""
     labels = [7 * i + 3 for i in range(len(x))]
     with libtl.Model(path) as model:
-        gradients = model.gradients(x, labels)[2]
-    squares = sum(float((g * g).sum()) for g in gradients)
+        squares = sum(float((g[:] ** 2).sum()) for g in model.gradients(x, labels)[1])
     for promised in (1e-2, 1e-3, 1e-4):
         with libtl.Model(path) as model:
             before, after = model.train(x, labels, promised / squares, steps=2)

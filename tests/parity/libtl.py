@@ -58,6 +58,20 @@ def wrap(x):
     return tensor
 
 
+class Gradient:
+    """What led from one value of a parameter to the next: a flat array that is computed where it is looked
+    at, since VGG's take gigabytes."""
+
+    def __init__(self, old, new, lr):
+        self.old, self.new, self.lr = old.ravel(), new.ravel(), lr
+
+    def ravel(self):
+        return self
+
+    def __getitem__(self, part):
+        return (self.old[part] - self.new[part].astype(np.float64)) / self.lr
+
+
 class Model:
     def __init__(self, name=None, empty=None):
         self.handle = ctypes.c_void_p()
@@ -98,10 +112,13 @@ class Model:
         self.call("tl_model_predict_file", path.encode(), p.ctypes.data_as(ctypes.c_void_p))
         return [(tl.tl_model_class_name(self.handle, int(i)).decode(), p[i]) for i in np.argsort(-p)]
 
+    def views(self):
+        """The parameters in place."""
+        return [array_of(tl.tl_model_param(self.handle, i)) for i in range(tl.tl_model_param_count(self.handle))]
+
     def parameters(self):
-        """Copies."""
-        count = tl.tl_model_param_count(self.handle)
-        return [array_of(tl.tl_model_param(self.handle, i)).copy() for i in range(count)]
+        """Copies of them."""
+        return [view.copy() for view in self.views()]
 
     def train(self, x, labels, lr, steps=1):
         """Steps of plain gradient descent on all parameters; the loss before each."""
@@ -124,9 +141,10 @@ class Model:
             tl.tl_trainer_free(trainer)
         return losses
 
-    def gradients(self, x, labels):
-        """The loss, the parameters and their gradients, out of one step of descent: of a length that
-        leaves no rounding in the difference. The model is of no use afterwards."""
-        before, lr = self.parameters(), 1e4
+    def gradients(self, x, labels, before=None):
+        """The loss and the gradients of all parameters, out of one step of descent: of a length that leaves
+        no rounding in the difference. `before` is what parameters() gave for a model of the same file. The
+        model is of no use afterwards; the gradients are valid as long as it is."""
+        before, lr = before or self.parameters(), 1e4
         loss, = self.train(x, labels, lr)
-        return loss, before, [(old - new.astype(np.float64)) / lr for old, new in zip(before, self.parameters())]
+        return loss, [Gradient(old, new, lr) for old, new in zip(before, self.views())]
