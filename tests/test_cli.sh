@@ -278,6 +278,20 @@ test_bench_of_a_file() {
     expect_refusal 1 "absent" "$tl" bench "$work/absent.onnx"
 }
 
+# The layers together take what the network takes.
+test_bench_of_layers() {
+    for mode in infer train; do
+        for threads in 1 2; do
+            expect_status 0 "$tl" bench --arch efficientnet_lite0 --mode $mode --batch 4 --iters 2 --threads $threads --layers --json
+            expect_json "layers" 'len(d["layers"]) > 50 and 0.4 < sum(l["forward_ms"] + l["backward_ms"] for l in d["layers"]) / d["ms_per_image_min"] < 1.05'
+        done
+    done
+    expect_status 0 "$tl" bench "$trained" --iters 1 --layers
+    expect_output "12x12x8"
+    expect_status 0 "$tl" bench "$trained" --iters 1 --json
+    expect_json "" '"layers" not in d'
+}
+
 test_convert() {
     expect_status 0 "$tl" convert "$trained" "$work/converted.onnx"
     expect_status 0 "$tl" convert "$work/converted.onnx" "$work/back.safetensors" --json

@@ -190,6 +190,10 @@ TL_API tl_tensor *tl_model_param(tl_model *model, int index);
 /* Floating-point operations of one forward pass of one picture (a multiply-add counts 2). */
 TL_API double tl_model_flops(const tl_model *model);
 
+/* From now on, until it is set off, layers are timed: tl_model_describe() tells for each how long
+ * it took in all runs, and in training, since then. The model must not be in use meanwhile. */
+TL_API tl_status tl_model_set_timing(tl_model *model, bool on);
+
 /* Bytes that something will take, told before any of it is asked for. */
 typedef struct tl_memory {
     size_t size;        /* sizeof(tl_memory), set by the caller */
@@ -208,7 +212,9 @@ typedef struct tl_memory {
 TL_API tl_status tl_model_memory(const tl_model *model, int batch, tl_memory *out);
 
 /* Everything about the model as one JSON object: architecture, classes, preprocessing, layers
- * with shapes, parameters and trainability, memory, training summary. The caller frees the text
+ * with shapes, parameters, trainability, operations ("flops", of one picture forward) and, where
+ * they are timed, "forward_seconds" and "backward_seconds", memory, training summary. What is fused
+ * with a layer before it (batch norms, sums, activations) counts there. The caller frees the text
  * with tl_string_free(). */
 TL_API tl_status tl_model_describe(const tl_model *model, char **json);
 TL_API void tl_string_free(tl_context *ctx, char *text);

@@ -17,6 +17,7 @@ static const cli_flag flags[] = {
     {"--iters", CLI_COUNT, .value = "N", .help = "timed runs, after one to warm up",
      .preset = "10"},
     {"--isa", CLI_TEXT, .value = "NAME", .help = "highest instruction set to use"},
+    {"--layers", CLI_SWITCH, .help = "time every layer, too"},
     {"--list-isa", CLI_SWITCH, .help = "list the instruction sets of this machine and build"},
     CLI_FLAG_JSON,
     {0},
@@ -31,6 +32,7 @@ typedef struct job {
     tl_tensor *input;
     int32_t *labels;
     double *times;    /* seconds of each iteration, sorted when done */
+    json_t *layers;   /* with --layers, each with its least times */
     double predicted; /* peak of memory, bytes */
 } job;
 
@@ -117,6 +119,75 @@ static tl_status run_once(job *work) {
     return status;
 }
 
+/* --- layers ----------------------------------------------------------------------------------- */
+
+static double number_of(const json_t *object, const char *key) {
+    return json_number_value(json_object_get(object, key));
+}
+
+/* Those layers that took time themselves in the last run, with milliseconds an image. */
+static json_t *timed_layers(const job *work) {
+    char *text = NULL;
+    if (tl_model_describe(work->model, &text) != TL_OK) return NULL;
+    json_t *model = json_loads(text, 0, NULL), *timed = json_array(), *layer;
+    tl_string_free(work->session->ctx, text);
+    double scale = 1e3 / (double)work->batch;
+    size_t index;
+    json_array_foreach(json_object_get(model, "layers"), index, layer) {
+        double forward = scale * number_of(layer, "forward_seconds");
+        double backward = scale * number_of(layer, "backward_seconds");
+        if (forward + backward <= 0) continue;
+        json_array_append_new(timed, json_pack("{s:O, s:O, s:O, s:O, s:f, s:f}", "name",
+                                               json_object_get(layer, "name"), "type",
+                                               json_object_get(layer, "type"), "output",
+                                               json_object_get(layer, "output"), "flops",
+                                               json_object_get(layer, "flops"), "forward_ms",
+                                               forward, "backward_ms", backward));
+    }
+    json_decref(model);
+    return timed;
+}
+
+static void keep_least(json_t *kept, const json_t *layer, const char *key) {
+    double value = number_of(layer, key);
+    if (value < number_of(kept, key)) json_object_set_new(kept, key, json_real(value));
+}
+
+/* Every layer's least time of the runs so far; then the next run is timed from nothing. */
+static tl_status keep_layers(job *work) {
+    json_t *layers = timed_layers(work);
+    if (!layers) return TL_NO_MEMORY;
+    for (size_t i = 0; i < json_array_size(work->layers); i++) {
+        json_t *kept = json_array_get(work->layers, i);
+        keep_least(kept, json_array_get(layers, i), "forward_ms");
+        keep_least(kept, json_array_get(layers, i), "backward_ms");
+    }
+    if (work->layers)
+        json_decref(layers);
+    else
+        work->layers = layers;
+    return tl_model_set_timing(work->model, true);
+}
+
+static void print_layers(const job *work) {
+    printf("\n%-36s %-14s %-14s %10s %9s%s\n", "layer", "type", "output", "ms", "GFLOP/s",
+           work->training ? " ms backward" : "");
+    for (size_t i = 0; i < json_array_size(work->layers); i++) {
+        const json_t *layer = json_array_get(work->layers, i);
+        char shape[CLI_SHAPE_TEXT], backward[16] = "";
+        cli_shape_text(json_object_get(layer, "output"), shape);
+        if (work->training)
+            snprintf(backward, sizeof backward, " %11.4f", number_of(layer, "backward_ms"));
+        double forward = number_of(layer, "forward_ms");
+        printf("%-36s %-14s %-14s %10.4f %9.1f%s\n",
+               json_string_value(json_object_get(layer, "name")),
+               json_string_value(json_object_get(layer, "type")), shape, forward,
+               forward > 0 ? 1e-6 * number_of(layer, "flops") / forward : 0.0, backward);
+    }
+}
+
+/* --- measuring -------------------------------------------------------------------------------- */
+
 static int compare_times(const void *left, const void *right) {
     double a = *(const double *)left, b = *(const double *)right;
     return (a > b) - (a < b);
@@ -126,10 +197,13 @@ static tl_status measure(job *work) {
     cli_progress bar;
     cli_progress_begin(&bar, "timing");
     tl_status status = run_once(work);
+    bool layers = cli_given(work->session->args, "--layers");
+    if (status == TL_OK && layers) status = tl_model_set_timing(work->model, true);
     for (int64_t i = 0; i < work->iterations && status == TL_OK; i++) {
         double start = cli_seconds();
         status = run_once(work);
         work->times[i] = cli_seconds() - start;
+        if (status == TL_OK && layers) status = keep_layers(work);
         cli_progress_show(&bar, i + 1, work->iterations, "");
     }
     cli_progress_clear(&bar);
@@ -137,34 +211,55 @@ static tl_status measure(job *work) {
     return status;
 }
 
-static int show(const job *work) {
-    const cli_args *args = work->session->args;
-    double images = (double)work->batch;
-    double least = work->times[0] / images;
+/* --- results ---------------------------------------------------------------------------------- */
+
+/* Of the sorted times. */
+static double median_of(const job *work) {
     int64_t middle = work->iterations / 2;
-    double median = work->iterations % 2 ? work->times[middle]
-                                         : (work->times[middle - 1] + work->times[middle]) / 2;
-    median /= images;
+    return work->iterations % 2 ? work->times[middle]
+                                : (work->times[middle - 1] + work->times[middle]) / 2;
+}
+
+static json_t *summary(const job *work) {
+    const cli_args *args = work->session->args;
+    const tl_context *ctx = work->session->ctx;
+    double images = (double)work->batch, least = work->times[0] / images;
     /* A training step is the forward pass plus, in every layer, two products of the same size:
      * the gradients of its input and of its weights. */
     double gflops = tl_model_flops(work->model) * (work->training ? 3 : 1) / least / 1e9;
-    const char *network = args->operand_count ? args->operands[0] : cli_text(args, "--arch");
-    const char *mode = cli_text(args, "--mode");
-    int threads = tl_context_threads(work->session->ctx);
-    const char *isa = tl_context_isa(work->session->ctx);
-    const char *dtype = tl_dtype_name(work->session->dtype);
-    if (cli_given(args, "--json"))
-        return cli_print_json(
-            args, json_pack("{s:s, s:s, s:I, s:i, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f}",
-                            "network", network, "mode", mode, "batch", (json_int_t)work->batch,
-                            "threads", threads, "dtype", dtype, "isa", isa, "iters",
-                            (json_int_t)work->iterations, "ms_per_image_min", least * 1e3,
-                            "ms_per_image_median", median * 1e3, "gflops", gflops, "peak_rss_mb",
-                            cli_peak_rss() / CLI_MB, "predicted_rss_mb", work->predicted / CLI_MB));
-    printf("%s %s batch %lld threads %d %s %s: min %.3f ms, median %.3f ms an image, "
+    return json_pack("{s:s, s:s, s:I, s:i, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f}", "network",
+                     args->operand_count ? args->operands[0] : cli_text(args, "--arch"), "mode",
+                     cli_text(args, "--mode"), "batch", (json_int_t)work->batch, "threads",
+                     tl_context_threads(ctx), "dtype", tl_dtype_name(work->session->dtype), "isa",
+                     tl_context_isa(ctx), "iters", (json_int_t)work->iterations, "ms_per_image_min",
+                     least * 1e3, "ms_per_image_median", median_of(work) / images * 1e3, "gflops",
+                     gflops, "peak_rss_mb", cli_peak_rss() / CLI_MB, "predicted_rss_mb",
+                     work->predicted / CLI_MB);
+}
+
+static void print_summary(const json_t *s) {
+#define TEXT(key) json_string_value(json_object_get(s, key))
+#define WHOLE(key) (long long)json_integer_value(json_object_get(s, key))
+    printf("%s %s batch %lld threads %lld %s %s: min %.3f ms, median %.3f ms an image, "
            "%.1f GFLOP/s, peak memory %.0f MB (%.0f predicted)\n",
-           network, mode, (long long)work->batch, threads, dtype, isa, least * 1e3, median * 1e3,
-           gflops, cli_peak_rss() / CLI_MB, work->predicted / CLI_MB);
+           TEXT("network"), TEXT("mode"), WHOLE("batch"), WHOLE("threads"), TEXT("dtype"),
+           TEXT("isa"), number_of(s, "ms_per_image_min"), number_of(s, "ms_per_image_median"),
+           number_of(s, "gflops"), number_of(s, "peak_rss_mb"), number_of(s, "predicted_rss_mb"));
+#undef TEXT
+#undef WHOLE
+}
+
+static int show(const job *work) {
+    const cli_args *args = work->session->args;
+    json_t *result = summary(work);
+    if (!result) return cli_fail(args, "out of memory");
+    if (cli_given(args, "--json")) {
+        if (work->layers) json_object_set(result, "layers", work->layers);
+        return cli_print_json(args, result);
+    }
+    print_summary(result);
+    if (work->layers) print_layers(work);
+    json_decref(result);
     return CLI_OK;
 }
 
@@ -187,6 +282,7 @@ static int bench(const cli_session *session, tl_model *model) {
     }
     tl_trainer_free(work.trainer);
     tl_tensor_free(work.input);
+    json_decref(work.layers);
     free(work.times);
     free(work.labels);
     return result;

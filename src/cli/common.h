@@ -59,6 +59,9 @@ void cli_progress_clear(cli_progress *progress);
 
 /* --- output.c --------------------------------------------------------------------------------- */
 
+/* Dimensions, a list of numbers, as "112x112x64". */
+enum { CLI_SHAPE_TEXT = 80 };
+void cli_shape_text(const json_t *dimensions, char text[CLI_SHAPE_TEXT]);
 /* A JSON string of any bytes: those that are not UTF-8 become U+FFFD. NULL when out of memory. */
 json_t *cli_json_text(const char *text);
 /* Writes `object` (which is released) as one line on stdout. NULL counts as out of memory. */

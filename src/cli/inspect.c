@@ -72,14 +72,8 @@ static void print_classes(const json_t *classes) {
 }
 
 static void print_layer(size_t index, const json_t *layer) {
-    char shape[80] = "";
-    size_t used = 0, i;
-    json_t *dimension, *output = json_object_get(layer, "output");
-    json_array_foreach(output, i, dimension) {
-        int wrote = snprintf(shape + used, sizeof shape - used, "%s%lld", i ? "x" : "",
-                             (long long)json_integer_value(dimension));
-        used += (size_t)wrote < sizeof shape - used ? (size_t)wrote : 0;
-    }
+    char shape[CLI_SHAPE_TEXT];
+    cli_shape_text(json_object_get(layer, "output"), shape);
     long long parameters = json_integer_value(json_object_get(layer, "parameters"));
     const char *state =
         json_is_true(json_object_get(layer, "trainable")) ? "  trainable" : "  frozen";

@@ -61,6 +61,17 @@ int cli_print_computed(const cli_session *session, const tl_model *model, json_t
     return cli_print_json(session->args, object);
 }
 
+void cli_shape_text(const json_t *dimensions, char text[CLI_SHAPE_TEXT]) {
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < json_array_size(dimensions); i++) {
+        size_t left = CLI_SHAPE_TEXT - used;
+        int wrote = snprintf(text + used, left, "%s%lld", i ? "x" : "",
+                             (long long)json_integer_value(json_array_get(dimensions, i)));
+        used += (size_t)wrote < left ? (size_t)wrote : 0;
+    }
+}
+
 /* Characters of UTF-8 text: every byte but those that continue one. */
 static int columns(const char *text) {
     int count = 0;

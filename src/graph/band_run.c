@@ -50,7 +50,7 @@ static void run_step(const band_walk *w, int s) {
         if (step->residual >= 0) epilogue.residual = row_data(w, step->residual, out.begin);
         call.epilogue = &epilogue;
     }
-    node->op->forward(&call);
+    tl_step_run(plan, step, &call, TL_PASS_FORWARD, w->band->lanes);
 }
 
 /* Moves the rows of a value that are wanted again to the lane's begin. */

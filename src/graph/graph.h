@@ -7,6 +7,7 @@
 #define TL_GRAPH_GRAPH_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/rng.h"
 #include "layer/op.h"
@@ -53,6 +54,9 @@ typedef struct tl_node {
     int param_count;
     tl_shape shape; /* of the output for the nominal input, batch 1 */
     double flops;   /* forward, nominal input, batch 1 */
+    /* Nanoseconds since tl_graph_set_timing(), with all that the node is fused with. What is
+     * computed again for backward counts there. */
+    atomic_llong forward_time, backward_time;
 } tl_node;
 
 typedef struct tl_graph {
@@ -63,6 +67,7 @@ typedef struct tl_graph {
     tl_param *param;
     int64_t param_elements; /* of all parameters together */
     bool hollow;            /* nodes are added without memory for their parameters */
+    bool timed;             /* see tl_graph_set_timing() */
     int64_t param_limit;    /* the most that tl_graph_add() lets them be; at first no limit */
     tl_param_store store;
     struct tl_pack *packs;       /* packed weights in use by plans (pack.c) */
@@ -96,6 +101,9 @@ tl_status tl_graph_read_param(tl_graph *graph, int param, float *out);
  * NO_MEMORY. */
 typedef tl_status (*tl_param_fn)(void *user, int param, const float *value);
 tl_status tl_graph_visit_params(tl_graph *graph, tl_param_fn visit, void *user);
+/* From now on plans add up how long each node takes, from nothing. What runs in several threads at
+ * once, on rows or pictures of their own, counts as its mean. No plan may be running. */
+void tl_graph_set_timing(tl_graph *graph, bool on);
 /* To be called after values in memory were changed: plans made from now on pack them again. */
 void tl_graph_changed(tl_graph *graph);
 /* Hands all values over to a hollow graph of the same parameters, with the store and the cache. */

@@ -1,7 +1,7 @@
 /* A plan's inside, shared by plan.c (what runs), fuse.c (steps), arena.c and place.c (memory),
  * parts.c (batches in parts), again.c (what is computed twice), band.c and band_run.c (what is
  * computed a few rows at a time), dtype.c and operand.c (element types), pack.c (packed
- * weights) and run.c.
+ * weights), timing.c and run.c.
  *
  * Planning goes through these stages, each of which only reads what earlier ones decided:
  *
@@ -295,6 +295,9 @@ void *tl_plan_gradient_data(const tl_plan *plan, int value);
 /* A call of the step's operator for `batch` samples, with shapes, attributes and parameters but no
  * values: in the plan's arrays, or, for tasks, the caller's. */
 tl_op_call tl_step_call(tl_plan *plan, const tl_step *step, int64_t batch);
+/* Calls the step's operator, which `beside` threads do at once (timing.c). */
+void tl_step_run(const tl_plan *plan, const tl_step *step, const tl_op_call *call, tl_pass pass,
+                 int beside);
 /* The epilogue without its residual; false when the step has none. */
 bool tl_step_epilogue(const tl_step *step, tl_epilogue *epilogue);
 tl_op_call tl_step_call_into(const tl_plan *plan, const tl_step *step, int64_t batch, tl_view *in,

@@ -102,7 +102,7 @@ static void forward_step(tl_plan *plan, int s) {
         epilogue.residual = plan->operand[call.input_count + 1].data;
         call.epilogue = &epilogue;
     }
-    plan->graph->node[step->node].op->forward(&call);
+    tl_step_run(plan, step, &call, TL_PASS_FORWARD, 1);
     tl_plan_store(plan, s, TL_PASS_FORWARD);
 }
 
@@ -165,7 +165,7 @@ static void make_again(tl_plan *plan, int s) {
         call.work = tl_plan_buffer_data(plan, step->work_again);
         tl_epilogue epilogue;
         if (tl_step_epilogue(step, &epilogue)) call.epilogue = &epilogue;
-        plan->graph->node[step->node].op->forward(&call);
+        tl_step_run(plan, step, &call, TL_PASS_AGAIN, 1);
         tl_plan_store(plan, t, TL_PASS_AGAIN);
     }
 }
@@ -198,7 +198,7 @@ static void backward_step(tl_plan *plan, int s) {
         call.grad_residual = gradient[1 + node->input_count].data;
         call.grad_residual_add = plan->value[step->residual].grad_writer != s;
     }
-    node->op->backward(&call);
+    tl_step_run(plan, step, &call, TL_PASS_BACKWARD, 1);
     tl_plan_store(plan, s, TL_PASS_BACKWARD);
 }
 

@@ -21,6 +21,13 @@ static json_t *describe_shape(const tl_shape *shape) {
     return dims;
 }
 
+static void describe_time(json_t *layer, const tl_node *node) {
+    double forward = (double)atomic_load(&node->forward_time);
+    double backward = (double)atomic_load(&node->backward_time);
+    json_object_set_new(layer, "forward_seconds", json_real(1e-9 * forward));
+    json_object_set_new(layer, "backward_seconds", json_real(1e-9 * backward));
+}
+
 static json_t *describe_layer(const tl_graph *graph, const tl_node *node) {
     int64_t parameters = 0;
     bool trainable = false;
@@ -28,9 +35,12 @@ static json_t *describe_layer(const tl_graph *graph, const tl_node *node) {
         parameters += tl_shape_count(&graph->param[i].shape);
         trainable |= graph->param[i].trainable;
     }
-    return json_pack("{ss ss so sI sb}", "name", node->name, "type", node->op->name, "output",
-                     describe_shape(&node->shape), "parameters", (json_int_t)parameters,
-                     "trainable", (int)trainable);
+    json_t *layer =
+        json_pack("{ss ss so sI sb sf}", "name", node->name, "type", node->op->name, "output",
+                  describe_shape(&node->shape), "parameters", (json_int_t)parameters, "trainable",
+                  (int)trainable, "flops", node->flops);
+    if (layer && graph->timed) describe_time(layer, node);
+    return layer;
 }
 
 static json_t *describe_layers(const tl_graph *graph) {

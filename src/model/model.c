@@ -210,6 +210,12 @@ double tl_model_flops(const tl_model *model) {
     return flops;
 }
 
+tl_status tl_model_set_timing(tl_model *model, bool on) {
+    TL_CHECK(model, TL_INVALID_ARGUMENT, "model is NULL");
+    tl_graph_set_timing(model->graph, on);
+    return TL_OK;
+}
+
 /* --- freezing ------------------------------------------------------------------------------ */
 
 static void freeze_node(tl_graph *graph, int node, bool frozen) {
