@@ -13,7 +13,7 @@ typedef struct conv_case {
     tl_conv conv;
     bool bias, residual, add;
     tl_act act;
-    bool out_f32;
+    bool out_f32, follow;
 } conv_case;
 
 static int64_t out_size(int64_t in, int kernel, int stride, int dilation, int pads) {
@@ -184,9 +184,40 @@ static void free_data(conv_data *d) {
     free(d->plain.dw);
 }
 
+/* What a follower saw of y: copies of its rows, and of each part where its rows begin and end. */
+typedef struct follower {
+    char *y, *seen;
+    size_t row; /* bytes */
+    int64_t next[TL_FOLLOW_PARTS], first[TL_FOLLOW_PARTS], ranges[TL_FOLLOW_PARTS];
+} follower;
+
+static void follow_rows(void *arg, const tl_followed *rows) {
+    follower *f = arg;
+    size_t begin = (size_t)rows->begin * f->row, end = (size_t)rows->end * f->row;
+    memcpy(f->seen + begin, f->y + begin, end - begin);
+    if (rows->first)
+        f->first[rows->part] = rows->begin;
+    else if (f->next[rows->part] != rows->begin)
+        f->ranges[rows->part] = INT64_MIN / 2; /* threads cannot assert */
+    f->next[rows->part] = rows->end;
+    f->ranges[rows->part]++;
+}
+
+/* Of neighbouring parts that make up all rows. */
+static void assert_followed(const follower *f, int64_t parts, int64_t rows) {
+    int64_t at = 0;
+    for (int64_t i = 0; i < parts; i++) {
+        assert_true(f->ranges[i] > 0 && f->first[i] == at);
+        at = f->next[i];
+    }
+    assert_true(at == rows);
+    assert_memory_equal(f->seen, f->y, (size_t)rows * f->row);
+}
+
 /* Results of all passes on one context. */
 typedef struct passes {
     guarded y, dx, dw, db;
+    follower follower;
 } passes;
 
 static void assert_same(const guarded *a, const guarded *b) {
@@ -208,8 +239,10 @@ static void assert_packs_in_parts(tl_context *ctx, const tl_conv *c, const conv_
 
 /* What the buffers hold before, by the seed. */
 static passes random_passes(const conv_data *d, uint64_t seed) {
-    return (passes){guarded_random(d->ys, &seed), guarded_random(d->xs, &seed),
-                    guarded_random(d->ws, &seed), guarded_random(d->cs, &seed)};
+    return (passes){.y = guarded_random(d->ys, &seed),
+                    .dx = guarded_random(d->xs, &seed),
+                    .dw = guarded_random(d->ws, &seed),
+                    .db = guarded_random(d->cs, &seed)};
 }
 
 /* Not every way can. */
@@ -230,11 +263,20 @@ static passes run_passes(tl_context *ctx, const conv_case *t, const conv_data *d
     guarded y = to_elements(&p.y, y_bf16), dx = to_elements(&p.dx, c->bf16);
     const guarded *residual = y_bf16 ? &d->r_elements : &d->r;
     const void *x = d->x_elements.data, *dy = d->dy_elements.data;
+    guarded seen = guarded_bytes_make(y.size);
+    p.follower = (follower){.y = (char *)y.data,
+                            .seen = (char *)seen.data,
+                            .row = (size_t)c->oc * (y_bf16 ? 2 : sizeof(float))};
+    tl_follow follow = {.rows = follow_rows, .arg = &p.follower};
     tl_epilogue e = {.bias = t->bias ? d->b.data : NULL,
                      .residual = t->residual ? residual->data : NULL,
                      .act = t->act,
-                     .out_f32 = out_f32};
+                     .out_f32 = out_f32,
+                     .follow = t->follow ? &follow : NULL};
     tl_conv_forward(ctx, c, x, packed.data, &e, y.data, work[0].data);
+    if (t->follow) assert_followed(&p.follower, follow.parts, c->n * c->oh * c->ow);
+    guarded_free(&seen);
+    p.follower.y = p.follower.seen = NULL;
     tl_conv_backward_data(ctx, c, dy, d->w.data, t->add, dx.data, work[1].data);
     tl_conv_backward_weights(ctx, c, x, dy, p.dw.data, p.db.data, work[2].data);
     from_elements(&y, y_bf16, &p.y);
@@ -372,6 +414,7 @@ static void check_case(conv_contexts *all, const conv_case *t, uint64_t *seed) {
         assert_same(&one.dx, &many.dx);
         assert_same(&one.dw, &many.dw);
         assert_same(&one.db, &many.db);
+        assert_memory_equal(&one.follower, &many.follower, sizeof one.follower);
         compare_passes(all->one[i], t, &d, &one, start, all->worst[i]);
         free_passes(&one);
         free_passes(&many);
@@ -426,7 +469,12 @@ static void test_named_shapes(void **state) {
         make_contexts(&all, narrow);
         uint64_t seed = 1;
         for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-            conv_case t = {shapes[i], i % 3 != 0, i % 4 == 1, i % 2 == 1, (tl_act)(i % 6), false};
+            conv_case t = {.conv = shapes[i],
+                           .bias = i % 3 != 0,
+                           .residual = i % 4 == 1,
+                           .add = i % 2 == 1,
+                           .follow = i % 5 != 0,
+                           .act = (tl_act)(i % 6)};
             t.conv.bf16 = narrow;
             check_case(&all, &t, &seed);
         }
@@ -458,7 +506,8 @@ static conv_case random_case(uint64_t *seed) {
                        random_between(seed, 0, 1),
                        random_between(seed, 0, 1),
                        (tl_act)random_between(seed, 0, TL_ACT_GELU),
-                       !depthwise && random_between(seed, 0, 3) == 0};
+                       !depthwise && random_between(seed, 0, 3) == 0,
+                       oc % 3 != 0};
 }
 
 static void test_random_shapes(void **state) {

@@ -3,6 +3,7 @@
 
 #include "compute/conv_parts.h"
 #include "compute/cut.h"
+#include "compute/follow.h"
 #include "compute/winograd.h"
 
 /* The multiplication that a forward pass is; data pointers are still to be set. */
@@ -129,6 +130,7 @@ void tl_conv_forward(tl_context *ctx, const tl_conv *conv, const void *x, const 
                      const tl_epilogue *epilogue, void *y, void *work) {
     if (tl_conv_is_depthwise(conv)) {
         tl_depthwise_forward(ctx, conv, x, packed, epilogue, y);
+        tl_follow_lines(ctx, epilogue->follow, conv->n * conv->oh, conv->ow);
         return;
     }
     tl_winograd f = tl_winograd_choose(ctx, conv);

@@ -9,12 +9,29 @@
 #include "base/context.h"
 #include "kernels.h"
 
+/* Some of a result's rows, which are the pixels of all images in order. */
+typedef struct tl_followed {
+    int64_t part, begin, end;
+    bool first; /* of the part's */
+} tl_followed;
+
+/* What is done to rows once they are final, before they leave the caches where that can be. Rows
+ * are cut into parts, and into the ranges that are called for, by shapes alone; those of a part
+ * come in order, from one thread at a time. */
+enum { TL_FOLLOW_PARTS = 64 };
+typedef struct tl_follow {
+    void (*rows)(void *arg, const tl_followed *rows);
+    void *arg;
+    int64_t parts; /* answered: how many there were, at most TL_FOLLOW_PARTS */
+} tl_follow;
+
 /* What happens to a result on its way to memory: y = act(acc + bias[channel] + residual). */
 typedef struct tl_epilogue {
     const float *bias;    /* [oc], or NULL */
     const void *residual; /* as the output, or NULL */
     tl_act act;
-    bool out_f32; /* the output is of floats although the convolution is of bf16 */
+    bool out_f32;      /* the output is of floats although the convolution is of bf16 */
+    tl_follow *follow; /* or NULL */
 } tl_epilogue;
 
 /* A convolution. Dense layers are 1x1 convolutions over n rows with h = w = 1. */

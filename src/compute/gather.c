@@ -14,14 +14,16 @@
 #include <string.h>
 
 #include "compute/cut.h"
+#include "compute/follow.h"
 
 enum {
     DEPTH = 1024,          /* products summed before C is written */
     BLOCK_BYTES = 1 << 18, /* of A in a block of tiles */
     BLOCK_TILES = 32,
     BLOCK_POINTERS = 1 << 14,
-    COPY_GAP = 64,         /* bytes between copied rows */
-    STREAM_BYTES = 1 << 18 /* of B that stay in the second-level cache between blocks */
+    COPY_GAP = 64,          /* bytes between copied rows */
+    STREAM_BYTES = 1 << 18, /* of B that stay in the second-level cache between blocks */
+    FOLLOW_BYTES = 1 << 17  /* of C in a block, where somebody follows */
 };
 
 typedef struct gather_plan {
@@ -44,6 +46,8 @@ typedef struct gather_plan {
     size_t zero_bytes, slot_bytes;
     tl_cut cut;
     /* set by run */
+    tl_follow_cut follow;
+    bool at_once;
     const void *zero;
     char *slots;
 } gather_plan;
@@ -100,6 +104,24 @@ static gather_plan make_plan(tl_context *ctx, const tl_gather *g) {
     p.streams = p.group_bytes * (size_t)g->groups > STREAM_BYTES;
     p.cut = tl_cut_choose(p.tiles, p.panels * g->groups, tl_context_threads(ctx));
     return p;
+}
+
+static int64_t tile_row(const void *driver, int64_t tile) {
+    const gather_plan *p = driver;
+    return smaller(tile * p->kernels->mr, p->rows);
+}
+
+/* Threads write whole rows, and smaller blocks of them. */
+static void plan_follow(tl_context *ctx, gather_plan *p) {
+    const int mr = p->kernels->mr;
+    p->follow = tl_follow_cut_of(tl_epilogue_follow(p->g->epilogue), p->tiles, mr);
+    p->follow.row = tile_row;
+    p->follow.driver = p;
+    p->at_once = tl_follow_at_once(ctx, &p->follow);
+    if (!p->at_once) return;
+    int64_t tile_bytes = mr * p->g->groups * p->g->columns * p->kernels->element;
+    p->block = larger(1, smaller(p->block, FOLLOW_BYTES / tile_bytes));
+    p->cut = (tl_cut){tl_context_threads(ctx), 1};
 }
 
 size_t tl_gather_work_bytes(tl_context *ctx, const tl_gather *gather) {
@@ -319,7 +341,10 @@ static void run_slot(const gather_plan *p, int slot) {
     int mr = p->kernels->mr;
     gather_rows rows = slot_rows(p, slot);
     int64_t tile_begin, tile_end, panel_begin, panel_end;
-    tl_cut_range(p->tiles, slot / p->cut.columns, p->cut.rows, &tile_begin, &tile_end);
+    if (p->at_once)
+        tl_follow_range(&p->follow, slot, p->cut.rows, &tile_begin, &tile_end);
+    else
+        tl_cut_range(p->tiles, slot / p->cut.columns, p->cut.rows, &tile_begin, &tile_end);
     tl_cut_range(p->panels * p->g->groups, slot % p->cut.columns, p->cut.columns, &panel_begin,
                  &panel_end);
     for (int64_t tile = tile_begin; tile < tile_end; tile += p->block) {
@@ -327,6 +352,7 @@ static void run_slot(const gather_plan *p, int slot) {
         int64_t end = smaller(smaller(tile + p->block, tile_end) * mr, p->rows);
         find_rows(p, &rows, begin, end);
         run_block(p, &rows, end - begin, panel_begin, panel_end);
+        if (p->at_once) tl_follow_units(&p->follow, tile, smaller(tile + p->block, tile_end));
     }
 }
 
@@ -339,8 +365,10 @@ static void run_slots(void *arg, int64_t begin, int64_t end) {
 
 void tl_gather_run(tl_context *ctx, const tl_gather *gather, void *work) {
     gather_plan p = make_plan(ctx, gather);
+    plan_follow(ctx, &p);
     memset(work, 0, p.zero_bytes);
     p.zero = work;
     p.slots = (char *)work + p.zero_bytes;
     tl_parallel(ctx, p.cut.rows * p.cut.columns, run_slots, &p);
+    if (!p.at_once) tl_follow_all(ctx, &p.follow);
 }

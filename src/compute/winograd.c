@@ -8,6 +8,7 @@
 
 #include "compute/conv_parts.h"
 #include "compute/cut.h"
+#include "compute/follow.h"
 
 enum { MAX_ROWS = 64, BLOCK_TILES = 56, STREAM_BYTES = 1 << 18 };
 
@@ -32,6 +33,8 @@ typedef struct winograd_plan {
     const tl_epilogue *epilogue;
     bool add;
     void *y;
+    tl_follow_cut follow; /* its units are lines of tiles */
+    bool at_once;
     char *blocks;
 } winograd_plan;
 
@@ -238,19 +241,44 @@ static winograd_block slot_block(const winograd_plan *p, int slot) {
     return (winograd_block){.plan = p, .v = memory, .t = (float *)(void *)(memory + p->v_bytes)};
 }
 
+static void run_block(winograd_block *b, int64_t tile, int64_t end) {
+    const winograd_plan *p = b->plan;
+    b->first = tile;
+    b->count = end - tile < p->block ? end - tile : p->block;
+    transform_inputs(b, 0, b->count);
+    multiply_panels(b, 0, p->points * p->panels);
+    transform_outputs(b, 0, b->count);
+}
+
+static int64_t line_row(const void *driver, int64_t line) {
+    const winograd_plan *p = driver;
+    return (line / p->tiles_y * p->conv->oh + line % p->tiles_y * p->tile_h) * p->conv->ow;
+}
+
+/* Lines of tiles are followed when their last tile is done. */
+static void run_followed(winograd_block *b, int slot) {
+    const winograd_plan *p = b->plan;
+    int64_t line, line_end, done;
+    tl_follow_range(&p->follow, slot, p->threads, &line, &line_end);
+    int64_t tile = line * p->tiles_x, end = line_end * p->tiles_x;
+    for (; tile < end; tile += p->block, line = done) {
+        run_block(b, tile, end);
+        done = (tile + b->count) / p->tiles_x;
+        tl_follow_units(&p->follow, line, done);
+    }
+}
+
 static void run_slots(void *arg, int64_t begin, int64_t end) {
     const winograd_plan *p = arg;
     for (int64_t slot = begin; slot < end; slot++) {
         winograd_block b = slot_block(p, (int)slot);
+        if (p->at_once) {
+            run_followed(&b, (int)slot);
+            continue;
+        }
         int64_t tile, tile_end;
         tl_cut_range(p->tiles, (int)slot, p->threads, &tile, &tile_end);
-        for (; tile < tile_end; tile += p->block) {
-            b.first = tile;
-            b.count = tile_end - tile < p->block ? tile_end - tile : p->block;
-            transform_inputs(&b, 0, b.count);
-            multiply_panels(&b, 0, p->points * p->panels);
-            transform_outputs(&b, 0, b.count);
-        }
+        for (; tile < tile_end; tile += p->block) run_block(&b, tile, tile_end);
     }
 }
 
@@ -276,8 +304,15 @@ void tl_winograd_run(tl_context *ctx, const tl_conv *conv, tl_winograd f, const 
     p.y = y;
     p.zero = work;
     p.blocks = (char *)work + p.zero_bytes;
-    if (p.tiles >= p.block * p.threads)
-        tl_parallel(ctx, p.threads, run_slots, &p);
-    else
+    bool shared = p.tiles < p.block * p.threads;
+    p.follow =
+        tl_follow_cut_of(tl_epilogue_follow(epilogue), p.conv->n * p.tiles_y, p.tile_h * conv->ow);
+    p.follow.row = line_row;
+    p.follow.driver = &p;
+    p.at_once = !shared && tl_follow_at_once(ctx, &p.follow);
+    if (shared)
         run_shared(ctx, &p);
+    else
+        tl_parallel(ctx, p.threads, run_slots, &p);
+    if (!p.at_once) tl_follow_all(ctx, &p.follow);
 }

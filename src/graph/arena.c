@@ -227,6 +227,13 @@ static tl_status assign_state(tl_plan *plan, int s) {
     return memory->saved ? add_buffer(plan, memory->saved, s, back, &step->saved) : TL_OK;
 }
 
+/* From the step that is followed to the one that follows. */
+static tl_status assign_followed(tl_plan *plan, int s) {
+    int t = plan->step[s].follower;
+    if (t < 0) return TL_OK;
+    return add_buffer(plan, plan->step[t].memory.followed, s, t, &plan->step[t].followed);
+}
+
 static tl_status assign_lanes(tl_plan *plan) {
     for (int b = 0; b < plan->band_count; b++) {
         tl_band *band = &plan->band[b];
@@ -248,6 +255,7 @@ tl_status tl_plan_assign_buffers(tl_plan *plan) {
     for (int s = 0; s < plan->step_count; s++) {
         TL_TRY(assign_value(plan, s));
         TL_TRY(assign_state(plan, s));
+        TL_TRY(assign_followed(plan, s));
         TL_TRY(assign_again(plan, s));
     }
     TL_TRY(assign_lanes(plan));

@@ -134,8 +134,8 @@ static tl_status allocate_tables(tl_plan *plan) {
     plan->step = tl_alloc_zero(ctx, nodes * sizeof *plan->step);
     plan->band = tl_alloc_array(ctx, nodes, sizeof *plan->band);
     /* A value, its gradient and itself again; saved state, packed weights, three kinds of scratch
-     * and of copies. */
-    plan->buffer = tl_alloc_array(ctx, 11 * nodes, sizeof *plan->buffer);
+     * and of copies, what a follower keeps. */
+    plan->buffer = tl_alloc_array(ctx, 12 * nodes, sizeof *plan->buffer);
     plan->held = tl_alloc_zero(ctx, (size_t)plan->graph->param_count * sizeof *plan->held);
     plan->gradient_offset =
         tl_alloc_array(ctx, (size_t)plan->graph->param_count, sizeof *plan->gradient_offset);
@@ -166,6 +166,7 @@ static tl_status prepare(tl_plan *plan) {
     lay_out_gradients(plan);
     TL_TRY(tl_plan_choose_dropped(plan));
     tl_plan_choose_bands(plan);
+    tl_plan_choose_followers(plan);
     TL_TRY(tl_plan_assign_buffers(plan));
     return tl_plan_place_buffers(plan, &plan->memory.activations);
 }

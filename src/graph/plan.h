@@ -1,7 +1,7 @@
 /* A plan's inside, shared by plan.c (what runs), fuse.c (steps), arena.c and place.c (memory),
  * parts.c (batches in parts), again.c (what is computed twice), band.c and band_run.c (what is
- * computed a few rows at a time), dtype.c and operand.c (element types), pack.c (packed
- * weights), timing.c and run.c.
+ * computed a few rows at a time), followers.c (what is seen before it leaves a cache), dtype.c and
+ * operand.c (element types), pack.c (packed weights), timing.c and run.c.
  *
  * Planning goes through these stages, each of which only reads what earlier ones decided:
  *
@@ -111,6 +111,9 @@ typedef struct tl_step {
     int band;           /* in plan->band, or -1 */
     size_t lane_value;  /* where in a lane its output is, when that is banded */
     int saved, work_forward, work_backward, work_again, packed; /* buffers */
+    int follower;           /* the step that follows the rows which this one writes; or -1 */
+    int followed;           /* buffer: what this step has kept as a follower */
+    int64_t followed_parts; /* in the last forward; 0 for a step that does not follow */
     int copies[3]; /* buffers, by tl_pass: operands in another dtype than they are stored in */
 } tl_step;
 
@@ -260,6 +263,17 @@ tl_status tl_plan_place_buffers(tl_plan *plan, size_t *total);
 typedef bool (*tl_step_test)(const tl_plan *plan, const tl_step *step);
 tl_status tl_pack_fill(tl_plan *plan, tl_step_test wanted);
 size_t tl_pack_scratch(const tl_plan *plan, tl_step_test wanted);
+/* followers.c: decides which steps follow others; what a step's call is given for its follower, or
+ * NULL. */
+typedef struct tl_follower {
+    tl_follow follow;
+    const tl_op *op;
+    tl_op_call call;
+    tl_view in;
+    float *param[TL_MAX_PARAMS];
+} tl_follower;
+void tl_plan_choose_followers(tl_plan *plan);
+tl_follow *tl_plan_follow(tl_plan *plan, int s, tl_follower *room);
 /* Bytes with those that fill the last cache line up; of a float for each channel of a step's
  * output.
  */

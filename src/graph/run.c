@@ -102,7 +102,14 @@ static void forward_step(tl_plan *plan, int s) {
         epilogue.residual = plan->operand[call.input_count + 1].data;
         call.epilogue = &epilogue;
     }
+    if (plan->trained && step->followed_parts) {
+        call.followed = tl_plan_buffer_data(plan, step->followed);
+        call.followed_parts = step->followed_parts;
+    }
+    tl_follower follower;
+    call.follow = tl_plan_follow(plan, s, &follower);
     tl_step_run(plan, step, &call, TL_PASS_FORWARD, 1);
+    if (call.follow) plan->step[step->follower].followed_parts = call.follow->parts;
     tl_plan_store(plan, s, TL_PASS_FORWARD);
 }
 

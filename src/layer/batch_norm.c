@@ -82,6 +82,7 @@ static void memory(const tl_op_call *call, tl_op_memory *out) {
     out->saved = 4 * c * sizeof(float);
     out->work_forward = tl_row_sums_size((int64_t)c) + 6 * c * sizeof(float);
     out->work_backward = out->work_forward;
+    out->followed = tl_row_sums_size((int64_t)c);
 }
 
 static double *sums_of(const tl_op_call *call) {
@@ -141,13 +142,28 @@ static void use_batch_statistics(const tl_op_call *call, const double *sums, flo
     }
 }
 
+static void follow(const tl_op_call *call, const tl_followed *rows) {
+    int64_t c = tl_shape_channels(&call->out.shape);
+    double *sums = (double *)call->followed + rows->part * 2 * c;
+    if (rows->first) memset(sums, 0, 2 * (size_t)c * sizeof *sums);
+    const void *x = tl_from_at(call->in[0].data, tl_call_size(call), rows->begin * c);
+    tl_call_kernels(call)->moments(x, NULL, sums, sums + c, rows->end - rows->begin, c);
+}
+
+static const double *batch_sums(const tl_op_call *call, const tl_norm_rows *rows) {
+    double *sums = call->followed_parts ? call->followed : sums_of(call);
+    if (call->followed_parts)
+        tl_add_row_sums(sums, call->followed_parts, rows->channels);
+    else
+        tl_row_sums(call, rows->x, NULL, NULL, rows->rows, rows->channels, sums);
+    return sums;
+}
+
 static void forward(const tl_op_call *call) {
     tl_norm_rows rows = tl_norm_rows_of(call);
     float *scale = coefficients_of(call), *shift = scale + rows.channels;
     if (call->training) {
-        double *sums = sums_of(call);
-        tl_row_sums(call, rows.x, NULL, NULL, rows.rows, rows.channels, sums);
-        use_batch_statistics(call, sums, scale, shift);
+        use_batch_statistics(call, batch_sums(call, &rows), scale, shift);
     } else {
         affine(call, scale, shift);
     }
@@ -254,4 +270,5 @@ const tl_op tl_op_batch_norm = {.name = "batch_norm",
                                 .forward = forward,
                                 .rows = tl_op_same_rows,
                                 .backward = backward,
+                                .follow = follow,
                                 .affine = affine};

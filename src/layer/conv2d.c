@@ -215,7 +215,8 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_conv2d = {.name = "conv2d",
                             .min_inputs = 1,
                             .max_inputs = 1,
-                            .flags = TL_OP_INPUT_TO_TRAIN | TL_OP_EPILOGUE | TL_OP_BF16,
+                            .flags =
+                                TL_OP_INPUT_TO_TRAIN | TL_OP_EPILOGUE | TL_OP_BF16 | TL_OP_FOLLOWED,
                             .attr_size = sizeof(conv2d_attr),
                             .attrs = attrs,
                             .infer = infer,

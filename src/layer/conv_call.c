@@ -13,6 +13,7 @@ void tl_conv_call_forward(const tl_op_call *call, const tl_conv *conv) {
     tl_epilogue own = {.bias = call->param_count > 1 ? call->param[1] : NULL};
     tl_epilogue epilogue = call->epilogue ? *call->epilogue : own;
     epilogue.out_f32 = conv->bf16 && call->out.dtype == TL_F32;
+    epilogue.follow = call->follow;
     tl_conv_forward(call->ctx, conv, call->in[0].data, call->packed, &epilogue, call->out.data,
                     call->work);
 }

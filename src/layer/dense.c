@@ -105,7 +105,8 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_dense = {.name = "dense",
                            .min_inputs = 1,
                            .max_inputs = 1,
-                           .flags = TL_OP_INPUT_TO_TRAIN | TL_OP_EPILOGUE | TL_OP_BF16,
+                           .flags =
+                               TL_OP_INPUT_TO_TRAIN | TL_OP_EPILOGUE | TL_OP_BF16 | TL_OP_FOLLOWED,
                            .attr_size = sizeof(dense_attr),
                            .attrs = attrs,
                            .infer = infer,

@@ -70,6 +70,7 @@ typedef struct tl_op_memory {
     size_t work_forward;  /* scratch during forward */
     size_t work_backward; /* scratch during backward */
     size_t packed;        /* parameters in the kernels' order, see pack */
+    size_t followed;      /* what `follow` keeps */
 } tl_op_memory;
 
 /* --- parts of maps -----------------------------------------------------------------------------
@@ -110,6 +111,9 @@ typedef struct tl_op_call {
     const tl_op_band *band;      /* NULL: all rows */
     const tl_epilogue *epilogue; /* NULL unless TL_OP_EPILOGUE, whose bias already includes the
                                     operator's own, or TL_OP_TAIL */
+    tl_follow *follow;           /* TL_OP_FOLLOWED: for the rows of its output; or NULL */
+    void *followed;              /* operators with `follow`: what it has kept */
+    int64_t followed_parts;      /* of so many parts; 0: it has not been called */
     /* backward only */
     const void *grad_out;
     void *const *grad_in; /* NULL where no gradient is wanted; written, or added to where
@@ -143,9 +147,10 @@ typedef enum tl_op_flags {
     TL_OP_CHEAP = 1024,         /* one input; forward costs little more than a copy and, unless it
                                    uses the batch's statistics, gives the same bits again */
     TL_OP_BF16 = 2048, /* takes bf16, too: inputs, output, gradients, an epilogue's residual */
-    TL_OP_TAIL = 4096  /* forward and backward honour the residual and the activation of an epilogue
+    TL_OP_TAIL = 4096, /* forward and backward honour the residual and the activation of an epilogue
                           without bias. In backward out.data is given if the activation's slope
                           cannot be had from in[0] */
+    TL_OP_FOLLOWED = 8192 /* forward calls tl_op_call.follow */
 } tl_op_flags;
 
 typedef struct tl_op {
@@ -167,6 +172,10 @@ typedef struct tl_op {
     int64_t (*pack_unit)(const tl_op_call *call);
     void (*forward)(const tl_op_call *call);
     void (*backward)(const tl_op_call *call); /* NULL: no gradient (the input node) */
+    /* When training: called with rows of in[0], while these are still in a cache, before forward,
+     * which then need not read them for what is kept of them in call->followed. NULL: no use for
+     * it. */
+    void (*follow)(const tl_op_call *call, const tl_followed *rows);
     /* Answers which rows of its inputs rows `out` of its output are made of in forward without
      * training, for `whole` shapes: at least one row, and both ends grow with those of `out`. False
      * when rows by themselves would not give the same bits. NULL: they never would. Calls with a
