@@ -449,6 +449,9 @@ static void test_named_shapes(void **state) {
         make_conv(1, 13, 12, 10, 12, 3, 2, 3, 3, 2, 1, 4, 1), /* dilated and strided */
         make_conv(1, 23, 25, 3, 20, 7, 2, 1, 3, 3, 3, 3, 1),  /* ResNet's stem */
         make_conv(2, 16, 18, 3, 32, 3, 2, 1, 0, 0, 1, 1, 1),  /* MobileNet's stem */
+        make_conv(2, 15, 70, 3, 32, 3, 2, 1, 0, 0, 1, 1, 1),  /* stems of long lines */
+        make_conv(1, 7, 134, 2, 48, 7, 1, 1, 3, 3, 3, 3, 1),
+        make_conv(1, 8, 37, 3, 24, 3, 1, 1, 1, 1, 1, 1, 1),
         make_conv(1, 9, 9, 1, 5, 5, 1, 1, 0, 0, 0, 0, 1),     /* one channel */
         make_conv(1, 8, 9, 24, 36, 3, 1, 1, 1, 1, 1, 1, 4),   /* grouped */
         make_conv(1, 8, 9, 12, 24, 3, 2, 1, 1, 1, 1, 1, 12),  /* two filters a channel */

@@ -49,5 +49,10 @@ void tl_depthwise_backward_weights(tl_context *ctx, const tl_conv *conv, const v
  */
 size_t tl_conv_data_work_bytes(tl_context *ctx, const tl_conv *conv);
 size_t tl_conv_weights_work_bytes(tl_context *ctx, const tl_conv *conv);
+/* Few inputs and outputs (conv_weights_joined.c): whether this way is taken. */
+bool tl_conv_weights_joined(const tl_context *ctx, const tl_conv *conv);
+size_t tl_conv_weights_joined_bytes(const tl_conv *conv);
+void tl_conv_backward_weights_joined(tl_context *ctx, const tl_conv *conv, const void *x,
+                                     const void *dy, float *dw, void *work);
 
 #endif

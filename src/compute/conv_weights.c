@@ -68,10 +68,15 @@ static weights_plan make_plan(tl_context *ctx, const tl_conv *c, const tl_joined
     return p;
 }
 
-size_t tl_conv_weights_work_bytes(tl_context *ctx, const tl_conv *conv) {
+static size_t direct_work_bytes(tl_context *ctx, const tl_conv *conv) {
+    if (tl_conv_weights_joined(ctx, conv)) return tl_conv_weights_joined_bytes(conv);
     tl_joined joined = tl_conv_joined(conv);
     weights_plan p = make_plan(ctx, conv, &joined);
-    size_t direct = tl_cut_bytes(joined.bytes) + p.slot_bytes * (size_t)tl_context_threads(ctx);
+    return tl_cut_bytes(joined.bytes) + p.slot_bytes * (size_t)tl_context_threads(ctx);
+}
+
+size_t tl_conv_weights_work_bytes(tl_context *ctx, const tl_conv *conv) {
+    size_t direct = direct_work_bytes(ctx, conv);
     tl_winograd f = tl_winograd_choose_weights(ctx, conv);
     size_t winograd = f.m ? tl_winograd_weights_work_bytes(ctx, conv, f) : 0;
     return winograd > direct ? winograd : direct;
@@ -259,6 +264,10 @@ void tl_conv_backward_weights(tl_context *ctx, const tl_conv *conv, const void *
     tl_winograd f = tl_winograd_choose_weights(ctx, conv);
     if (f.m && conv->n * conv->oh * conv->ow >= TL_WINOGRAD_GRADIENT_PIXELS) {
         tl_winograd_backward_weights(ctx, conv, f, x, dy, dw, work);
+        return;
+    }
+    if (tl_conv_weights_joined(ctx, conv)) {
+        tl_conv_backward_weights_joined(ctx, conv, x, dy, dw, work);
         return;
     }
     tl_joined joined = tl_conv_joined(conv);
