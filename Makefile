@@ -77,7 +77,8 @@ COLD = src/io/ src/graph/ src/model/ src/data/ src/finetune/ src/cli/ src/image/
 	src/layer/shape.o src/tensor/npy.o src/layer/batch_norm.o src/layer/batch_norm_rows.o
 LEVEL = -O2
 $(foreach code,$(HOT),$(BUILD)/obj/$(code)%.o): LEVEL = -O3
-$(BUILD)/obj/kernels/ref/%.o $(BUILD)/obj/kernels/avx512bf16/%.o: LEVEL = -O2
+$(BUILD)/obj/kernels/ref/%.o $(BUILD)/obj/kernels/avx512bf16/%.o $(BUILD)/obj/kernels/avx512/gemm.o $(BUILD)/obj/kernels/avx2/gemm.o \
+	$(BUILD)/obj/kernels/neon/gemm.o: LEVEL = -O2
 $(foreach code,$(COLD),$(BUILD)/obj/$(code)$(if $(code:%.o=),%.o)): LEVEL = -Os
 
 # What computes calls nothing of the caller's, who could throw through it: the tables for unwinding, a tenth of the
@@ -88,10 +89,11 @@ $(foreach code,kernels/ src/compute/ src/layer/,$(BUILD)/obj/$(code)%.o): UNWIND
 SOURCES := $(sort $(LIB_SRC) $(wildcard src/*/*.h kernels/*.h kernels/*/*.h))
 $(BUILD)/obj/src/io/packed.o: FILE_CFLAGS = -DTL_SOURCES=$(shell cat $(SOURCES) | cksum | cut -d' ' -f1)u
 
-# Instruction-set flags are given to that instruction set's folder and nowhere else.
-$(BUILD)/obj/kernels/avx2/%.o: FILE_CFLAGS = -mavx2 -mfma
+# Instruction-set flags are given to that instruction set's folder and nowhere else. Compilers allot registers better
+# when they know of a processor that has it.
+$(BUILD)/obj/kernels/avx2/%.o: FILE_CFLAGS = -mavx2 -mfma -mtune=haswell
 $(BUILD)/obj/kernels/pclmul/%.o: FILE_CFLAGS = -mpclmul -msse4.1
-AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma
+AVX512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mtune=skylake-avx512
 $(BUILD)/obj/kernels/avx512/%.o: FILE_CFLAGS = $(AVX512)
 $(BUILD)/obj/kernels/avx512bf16/%.o: FILE_CFLAGS = $(AVX512) -mavx512bf16
 $(BUILD)/obj/kernels/amx/%.o: FILE_CFLAGS = $(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16

@@ -35,19 +35,21 @@ static inline bool tl_act_keeps_output(tl_act act) {
 
 /* --- matrix multiplication ------------------------------------------------------------------- */
 
-/* One register tile of a batch-reduce matrix multiplication (Georganas et al., "High-Performance
- * Deep Learning via a Single Building Block", arXiv 1906.06440):
+/* A column of register tiles of a batch-reduce matrix multiplication (Georganas et al.,
+ * "High-Performance Deep Learning via a Single Building Block", arXiv 1906.06440):
  *     C[rows x columns] (+)= sum over r < taps of A_r[rows x k] * B_r[k x columns]
  * Rows of A are given by pointers, so that a convolution reads its input where it lies; rows of
- * C by offsets, so that it writes every second pixel as easily as neighbours. Each element is
- * summed in the order of r and k by itself: cutting C into tiles differently changes no bit.
+ * C by offsets, so that it writes every second pixel as easily as neighbours. Where rows are evenly
+ * spaced one pointer does for any number of them. Each element is summed in the order of r and k by
+ * itself: cutting C into tiles differently changes no bit.
  * Values of k are taken in groups of the table's `group`, which lie next to each other in A and B:
  * 1 of float, 2 of bf16, whose instructions multiply and add pairs. */
 typedef struct tl_gemm_tile {
     int64_t taps, k;
     const void *const *a;  /* [taps][table's mr] rows; only the first `rows` of a tap are read */
     int64_t a_row;         /* from row to row in every tap, when that is the same for all: then only
-                              a tap's first pointer is read. 0 otherwise */
+                              a tap's first pointer is read, and rows may be more than mr. 0
+                              otherwise */
     int64_t a_offset;      /* added to every pointer in a */
     int64_t a_step;        /* from one group of k to the next; a row's length, times the group, when
                               A is transposed */
@@ -58,14 +60,40 @@ typedef struct tl_gemm_tile {
                               is filled up with zeros */
     void *c;
     bool c_float;         /* c and residual hold floats, whatever the table's element */
-    const int64_t *c_row; /* [rows] offsets into c and residual */
+    const int64_t *c_row; /* [rows] places in c and residual; NULL: row i is at i * c_apart */
+    int64_t c_apart;
+    int64_t c_offset;     /* added to every place */
     bool accumulate;      /* add to what C holds */
     const float *bias;    /* [columns] or NULL */
     const void *residual; /* as c, or NULL */
     tl_act act;           /* after bias and residual */
-    const void *next;     /* 64 bytes from here on for each group of products are fetched into the
-                             second-level cache meanwhile; NULL for none */
+    const void *next;     /* from here on the first tile fetches 64 bytes for each group of its
+                             products into the second-level cache meanwhile; NULL for none */
+    int64_t next_row;     /* a tile that begins with row i fetches from i * next_row bytes later
+                             on; 0: from where the tile before it ended */
 } tl_gemm_tile;
+
+/* Where row i is in c and residual. */
+static inline int64_t tl_gemm_place(const tl_gemm_tile *t, int64_t i) {
+    return t->c_offset + (t->c_row ? t->c_row[i] : i * t->c_apart);
+}
+
+/* Bytes from what a tile of that many rows fetches to what the next one does. */
+static inline int64_t tl_gemm_fetched(const tl_gemm_tile *t, int64_t rows, int group) {
+    return t->next_row ? rows * t->next_row : t->taps * ((t->k + group - 1) / group) * 64;
+}
+
+/* Moves on past the first rows, but for `next`. */
+static inline void tl_gemm_move(tl_gemm_tile *t, int64_t rows) {
+    if (t->a_row)
+        t->a_offset += rows * t->a_row;
+    else
+        t->a += rows;
+    if (t->c_row)
+        t->c_row += rows;
+    else
+        t->c_offset += rows * t->c_apart;
+}
 
 /* --- depthwise convolution -------------------------------------------------------------------- */
 
@@ -234,14 +262,15 @@ struct tl_kernels {
     const char *name; /* of its instruction set */
     int element;      /* bytes of one: 4 of float, 2 of bf16 */
 
-    /* Register tile: rows <= mr and columns <= nr; up to nr_narrow columns take half the work.
+    /* Register tiles: columns <= nr; up to nr_narrow columns take half the work. Rows that are not
+     * evenly spaced are at most mr; of others multiples of mr do best.
      * gemm_begin() comes before the first and gemm_end() after the last of a thread's calls of
      * gemm_tile() in one parallel section: an instruction set may have to set registers up, and
      * must not leave them so. */
     int mr, nr, nr_narrow;
     int group; /* values of k that lie together, see tl_gemm_tile */
     void (*gemm_begin)(void);
-    void (*gemm_tile)(const tl_gemm_tile *tile, int rows, int columns);
+    void (*gemm_tile)(const tl_gemm_tile *tile, int64_t rows, int columns);
     void (*gemm_end)(void);
 
     /* n columns, from column `from` on, of groups of `group` rows as these lie together:

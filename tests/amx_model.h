@@ -110,7 +110,7 @@ static inline void amx_model_finish(const tl_gemm_tile *tile, const float *sums,
                                     int columns) {
     for (int i = 0; i < rows; i++) {
         for (int j = 0; j < columns; j++)
-            ref_bf16_tile_finish(tile, tile->c_row[i] + j, j, sums[i * 32 + j]);
+            ref_bf16_tile_finish(tile, tl_gemm_place(tile, i) + j, j, sums[i * 32 + j]);
     }
 }
 #define tl_avx512bf16_gemm_finish amx_model_finish

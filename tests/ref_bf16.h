@@ -51,7 +51,7 @@ static inline void ref_bf16_group_floats(const float *const *rows, void *to, int
     }
 }
 
-static inline float ref_bf16_tile_sum(const tl_gemm_tile *t, int row, int column) {
+static inline float ref_bf16_tile_sum(const tl_gemm_tile *t, int64_t row, int column) {
     float sum = 0.0f;
     for (int64_t r = 0; r < t->taps; r++) {
         const void *first = t->a[r * TL_REF_MR + (t->a_row ? 0 : row)];
@@ -85,10 +85,11 @@ static inline void ref_bf16_tile_finish(const tl_gemm_tile *t, int64_t at, int c
         ((bf16 *)t->c)[at] = ref_bf16_rounded(value);
 }
 
-static inline void ref_bf16_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
-    for (int i = 0; i < rows; i++) {
+static inline void ref_bf16_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns) {
+    for (int64_t i = 0; i < rows; i++) {
         for (int j = 0; j < columns; j++)
-            ref_bf16_tile_finish(tile, tile->c_row[i] + j, j, ref_bf16_tile_sum(tile, i, j));
+            ref_bf16_tile_finish(tile, tl_gemm_place(tile, i) + j, j,
+                                 ref_bf16_tile_sum(tile, i, j));
     }
 }
 

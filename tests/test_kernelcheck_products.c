@@ -6,7 +6,7 @@
 
 #include "ref/ref.h"
 
-enum { MAX_ROWS = 32, MAX_TAPS = 5 };
+enum { MAX_ROWS = 32, MAX_TAPS = 5, MANY_ROWS = 3 * MAX_ROWS };
 
 /* What an epilogue adds to a sum and makes of it: element `at` of y, of which `before` held what
  * was there. All activations but clamps are of the sum as the table's elements hold it. */
@@ -62,12 +62,13 @@ static void fill_last_group(const struct tl_kernels *kernels, const tl_gemm_tile
     }
 }
 
+/* More rows than the table's mr are evenly spaced. */
 static void check_tile_of(const struct tl_kernels *kernels, int rows, int columns, uint64_t *seed,
                           worst *w) {
     const int mr = kernels->mr, group = kernels->group;
     int width = columns > kernels->nr_narrow ? kernels->nr : kernels->nr_narrow;
     tl_gemm_tile t = {.taps = random_between(seed, 0, MAX_TAPS),
-                      .k = random_between(seed, 1, 40),
+                      .k = random_between(seed, 1, random_between(seed, 0, 9) ? 40 : 400),
                       .a_offset = random_between(seed, 0, 3),
                       .a_step = random_between(seed, 0, 1) ? group : rows * group,
                       .b_step = (width + random_between(seed, 0, 3)) * group,
@@ -79,7 +80,7 @@ static void check_tile_of(const struct tl_kernels *kernels, int rows, int column
     size_t taps = (size_t)t.taps;
     /* Row i of a tap: k values a_step apart, all rows of all taps one after the other. */
     int64_t row = t.a_offset + last * t.a_step + (t.k - 1) % group + 1;
-    if (random_between(seed, 0, 1)) t.a_row = row;
+    if (rows > mr || random_between(seed, 0, 1)) t.a_row = row;
     guarded a = random_elements(kernels, taps * (size_t)(rows * row) + 1, seed);
     size_t panel =
         taps ? (taps - 1) * (size_t)t.b_tap + (size_t)(last * t.b_step + width * group) : 1;
@@ -92,7 +93,7 @@ static void check_tile_of(const struct tl_kernels *kernels, int rows, int column
     guarded before = guarded_copy(&c), residual = random_elements(to, c_count, seed);
     guarded bias = guarded_random((size_t)columns, seed);
     const void *pointers[MAX_TAPS * MAX_ROWS] = {0};
-    int64_t c_row[MAX_ROWS];
+    int64_t c_row[MANY_ROWS];
     for (int i = 0; i < rows; i++) {
         c_row[i] = (rows - 1 - i) * c_step; /* rows may lie in any order */
         for (size_t r = 0; r < taps && (i == 0 || !t.a_row); r++)
@@ -100,21 +101,24 @@ static void check_tile_of(const struct tl_kernels *kernels, int rows, int column
                 element_ptr(kernels, a.data, ((int64_t)r * rows + i) * row);
     }
     guarded list = guarded_of(
-        pointers, taps ? ((taps - 1) * (size_t)mr + (size_t)rows) * sizeof *pointers : 0);
+        pointers,
+        taps ? ((taps - 1) * (size_t)mr + (size_t)(t.a_row ? 1 : rows)) * sizeof *pointers : 0);
     guarded offsets = guarded_of(c_row, (size_t)rows * sizeof *c_row);
     t.a = (const void *const *)(const void *)list.data;
     t.b = b.data;
     t.c = c.data;
-    t.c_row = (const int64_t *)(const void *)offsets.data;
+    t.c_apart = c_step;
+    if (random_between(seed, 0, 1)) t.c_row = (const int64_t *)(const void *)offsets.data;
     if (random_between(seed, 0, 1)) t.bias = bias.data;
     if (random_between(seed, 0, 1)) t.next = (char *)a.data + a.size - 1; /* fetched, never read */
+    t.next_row = random_between(seed, 0, 100);
     if (random_between(seed, 0, 1)) t.residual = residual.data;
     RUN(kernels, gemm_tile)(&t, rows, columns);
     epilogue e = {kernels,    to,     c.data, t.accumulate ? before.data : NULL,
                   t.residual, t.bias, t.act};
     for (int i = 0; i < rows; i++) {
         for (int j = 0; j < columns; j++)
-            compare_epilogue(w, &e, exact_products(kernels, &t, i, j), c_row[i] + j, j);
+            compare_epilogue(w, &e, exact_products(kernels, &t, i, j), tl_gemm_place(&t, i) + j, j);
     }
     for (int i = 0; i + 1 < rows; i++) /* between the rows nothing was written */
         assert_memory_equal(element_ptr(to, c.data, i * c_step + columns),
@@ -127,9 +131,10 @@ static void check_tile_of(const struct tl_kernels *kernels, int rows, int column
 static void check_tiles(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
     assert_true(kernels->mr <= MAX_ROWS);
     RUN(kernels, gemm_begin)();
-    for (int rows = 1; rows <= kernels->mr; rows++) {
-        for (int columns = 1; columns <= kernels->nr; columns++)
+    for (int columns = 1; columns <= kernels->nr; columns++) {
+        for (int rows = 1; rows <= kernels->mr; rows++)
             check_tile_of(kernels, rows, columns, seed, w);
+        check_tile_of(kernels, random_between(seed, kernels->mr + 1, MANY_ROWS), columns, seed, w);
     }
     RUN(kernels, gemm_end)();
 }

@@ -9,7 +9,7 @@
 enum { TL_AMX_MR = 32, TL_AMX_NR = 32, TL_AMX_NR_NARROW = 16 };
 
 void tl_amx_gemm_begin(void);
-void tl_amx_gemm_tile(const tl_gemm_tile *tile, int rows, int columns);
+void tl_amx_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns);
 void tl_amx_gemm_end(void);
 
 /* Whether the processor has AMX for bf16 and the system lets this process use it, which has to be

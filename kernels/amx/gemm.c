@@ -222,7 +222,7 @@ static void multiply_tap(const tl_gemm_tile *tile, int64_t r, int rows, bool rig
     }
 }
 
-void tl_amx_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
+static void run_tile(const tl_gemm_tile *tile, int rows, int columns) {
     bool low = rows > SIDE, right = columns > SIDE;
     _tile_zero(SUMS_00);
     _tile_zero(SUMS_01);
@@ -236,4 +236,15 @@ void tl_amx_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
     if (low) _tile_stored(SUMS_10, &sums[SIDE][0], stride);
     if (low && right) _tile_stored(SUMS_11, &sums[SIDE][SIDE], stride);
     tl_avx512bf16_gemm_finish(tile, &sums[0][0], rows, columns);
+}
+
+void tl_amx_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns) {
+    tl_gemm_tile t = *tile;
+    int64_t fetched = tl_gemm_fetched(&t, TL_AMX_MR, GROUP);
+    for (; rows > TL_AMX_MR; rows -= TL_AMX_MR) {
+        run_tile(&t, TL_AMX_MR, columns);
+        tl_gemm_move(&t, TL_AMX_MR);
+        if (t.next) t.next = (const char *)t.next + fetched;
+    }
+    run_tile(&t, (int)rows, columns);
 }

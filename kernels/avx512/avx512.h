@@ -7,7 +7,7 @@
 /* 14 x 2 sums, two vectors of B and one of A fill 31 of 32 registers. */
 enum { TL_AVX512_MR = 14, TL_AVX512_NR = 32, TL_AVX512_NR_NARROW = 16 };
 
-void tl_avx512_gemm_tile(const tl_gemm_tile *tile, int rows, int columns);
+void tl_avx512_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns);
 void tl_avx512_depthwise_row(const tl_depthwise_row *row);
 void tl_avx512_depthwise_grad(const tl_depthwise_grad *grad);
 

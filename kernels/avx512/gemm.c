@@ -6,7 +6,7 @@
 #include "avx512/vec.h"
 #include "simd/elem_float.h"
 
-enum { TILE_MR = TL_AVX512_MR, TILE_POINTERS = 8 };
+enum { TILE_MR = TL_AVX512_MR, TILE_POINTERS = 8, TILE_SHORT = 7 };
 #include "simd/gemm.h"
 
 TILE_ROWS(1)
@@ -17,17 +17,11 @@ TILE_ROWS(5)
 TILE_ROWS(6)
 TILE_ROWS(7)
 TILE_ROWS(8)
-TILE_ROWS(9)
-TILE_ROWS(10)
-TILE_ROWS(11)
-TILE_ROWS(12)
-TILE_ROWS(13)
 TILE_ROWS(14)
 
-void tl_avx512_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
-    static void (*const run[TILE_MR])(const tl_gemm_tile *, int) = {
-        tile_rows_1,  tile_rows_2,  tile_rows_3,  tile_rows_4, tile_rows_5,
-        tile_rows_6,  tile_rows_7,  tile_rows_8,  tile_rows_9, tile_rows_10,
-        tile_rows_11, tile_rows_12, tile_rows_13, tile_rows_14};
-    tile_dispatch(tile, rows, columns, run);
+void tl_avx512_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns) {
+    static tile_fn *const of_rows[TILE_POINTERS] = {tile_rows_1, tile_rows_2, tile_rows_3,
+                                                    tile_rows_4, tile_rows_5, tile_rows_6,
+                                                    tile_rows_7, tile_rows_8};
+    tile_dispatch(tile, rows, columns, tile_rows_14, of_rows);
 }

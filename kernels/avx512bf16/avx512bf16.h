@@ -4,7 +4,7 @@
 
 #include "avx512/avx512.h"
 
-void tl_avx512bf16_gemm_tile(const tl_gemm_tile *tile, int rows, int columns);
+void tl_avx512bf16_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns);
 /* What follows the sums of a tile: those of row i lie at sums + i * TL_AVX512_NR. */
 void tl_avx512bf16_gemm_finish(const tl_gemm_tile *tile, const float *sums, int rows, int columns);
 void tl_avx512bf16_depthwise_row(const tl_depthwise_row *row);

@@ -7,12 +7,16 @@
 
 #include "avx512bf16/elem.h"
 
-enum { TILE_MR = TL_AVX512_MR, TILE_POINTERS = 8 };
+enum { TILE_MR = TL_AVX512_MR, TILE_POINTERS = 8, TILE_SHORT = 7 };
 #include "simd/gemm.h"
 
 TILE_ROWS(1)
 TILE_ROWS(2)
+TILE_ROWS(3)
 TILE_ROWS(4)
+TILE_ROWS(5)
+TILE_ROWS(6)
+TILE_ROWS(7)
 TILE_ROWS(8)
 TILE_ROWS(14)
 
@@ -20,27 +24,9 @@ void tl_avx512bf16_gemm_finish(const tl_gemm_tile *tile, const float *sums, int 
     tile_finish(tile, sums, rows, columns);
 }
 
-/* Tiles of fewer rows stand only at the end of a matrix, those whose rows lie anywhere only at the
- * end of a line: they are put together from these. */
-void tl_avx512bf16_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
-    static const struct {
-        int rows;
-        void (*run)(const tl_gemm_tile *, int);
-    } parts[] = {{8, tile_rows_8}, {4, tile_rows_4}, {2, tile_rows_2}, {1, tile_rows_1}};
-    if (rows == TILE_MR && tile->a_row) {
-        tile_rows_14(tile, columns);
-        return;
-    }
-    tl_gemm_tile part = *tile;
-    for (int i = 0; rows > 0; i++) {
-        while (rows >= parts[i].rows) {
-            parts[i].run(&part, columns);
-            if (part.a_row)
-                part.a_offset += parts[i].rows * part.a_row;
-            else
-                part.a += parts[i].rows;
-            part.c_row += parts[i].rows;
-            rows -= parts[i].rows;
-        }
-    }
+void tl_avx512bf16_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns) {
+    static tile_fn *const of_rows[TILE_POINTERS] = {tile_rows_1, tile_rows_2, tile_rows_3,
+                                                    tile_rows_4, tile_rows_5, tile_rows_6,
+                                                    tile_rows_7, tile_rows_8};
+    tile_dispatch(tile, rows, columns, tile_rows_14, of_rows);
 }

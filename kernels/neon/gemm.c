@@ -6,7 +6,7 @@
 #include "neon/vec.h"
 #include "simd/elem_float.h"
 
-enum { TILE_MR = TL_NEON_MR, TILE_POINTERS = TILE_MR };
+enum { TILE_MR = TL_NEON_MR, TILE_POINTERS = TILE_MR, TILE_SHORT = TILE_MR };
 #include "simd/gemm.h"
 
 TILE_ROWS(1)
@@ -20,9 +20,9 @@ TILE_ROWS(8)
 TILE_ROWS(9)
 TILE_ROWS(10)
 
-void tl_neon_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
-    static void (*const run[TILE_MR])(const tl_gemm_tile *, int) = {
+void tl_neon_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns) {
+    static tile_fn *const of_rows[TILE_POINTERS] = {
         tile_rows_1, tile_rows_2, tile_rows_3, tile_rows_4, tile_rows_5,
         tile_rows_6, tile_rows_7, tile_rows_8, tile_rows_9, tile_rows_10};
-    tile_dispatch(tile, rows, columns, run);
+    tile_dispatch(tile, rows, columns, tile_rows_10, of_rows);
 }

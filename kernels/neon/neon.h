@@ -8,7 +8,7 @@
  * the 32 registers. */
 enum { TL_NEON_MR = 10, TL_NEON_NR = 8, TL_NEON_NR_NARROW = 4 };
 
-void tl_neon_gemm_tile(const tl_gemm_tile *tile, int rows, int columns);
+void tl_neon_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns);
 void tl_neon_depthwise_row(const tl_depthwise_row *row);
 void tl_neon_depthwise_grad(const tl_depthwise_grad *grad);
 

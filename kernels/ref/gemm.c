@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static void add_row(const tl_gemm_tile *t, int row, int columns, float sum[TL_REF_NR]) {
+static void add_row(const tl_gemm_tile *t, int64_t row, int columns, float sum[TL_REF_NR]) {
     for (int64_t r = 0; r < t->taps; r++) {
         const void *first = t->a[r * TL_REF_MR + (t->a_row ? 0 : row)];
         const float *a = (const float *)first + t->a_offset + row * t->a_row;
@@ -47,13 +47,13 @@ void tl_ref_group_floats(const float *const *rows, void *y, int64_t n) {
 void tl_ref_gemm_nothing(void) {
 }
 
-void tl_ref_gemm_tile(const tl_gemm_tile *tile, int rows, int columns) {
-    for (int i = 0; i < rows; i++) {
+void tl_ref_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns) {
+    for (int64_t i = 0; i < rows; i++) {
         float sum[TL_REF_NR] = {0};
         if (columns == TL_REF_NR)
             add_row(tile, i, TL_REF_NR, sum);
         else
             add_row(tile, i, columns, sum);
-        finish_row(tile, tile->c_row[i], columns, sum);
+        finish_row(tile, tl_gemm_place(tile, i), columns, sum);
     }
 }

@@ -8,7 +8,7 @@
 enum { TL_REF_MR = 4, TL_REF_NR = 16, TL_REF_NR_NARROW = 8 };
 
 /* Matrix multiplication (gemm.c), depthwise (depthwise.c) and Winograd (winograd.c) convolution. */
-void tl_ref_gemm_tile(const tl_gemm_tile *tile, int rows, int columns);
+void tl_ref_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns);
 /* group_rows() and group_floats() where a group is one float. */
 void tl_ref_group_rows(const void *const *rows, int64_t from, int64_t groups, int64_t n, void *y,
                        int64_t y_step);

@@ -198,8 +198,6 @@ static void run_tile(const weights_plan *p, weights_part *part, const weights_ch
     int64_t row = chunk->group * p->rows + tile * kernels->mr;
     int rows = (int)smaller(p->rows - tile * kernels->mr, kernels->mr);
     const void *a = tl_element(part->dy, row * kernels->group, kernels->element);
-    int64_t c_row[64];
-    for (int i = 0; i < rows; i++) c_row[i] = i * p->columns;
     for (int64_t panel = 0; panel < chunk->panels; panel++) {
         int64_t left = chunk->columns - panel * kernels->nr;
         int width = tl_panel_width(kernels, left);
@@ -214,11 +212,10 @@ static void run_tile(const weights_plan *p, weights_part *part, const weights_ch
             .b_step = width * kernels->group,
             .c = p->dw + row * p->columns + chunk->column + panel * kernels->nr,
             .c_float = true,
-            .c_row = c_row,
+            .c_apart = p->columns,
             .accumulate = true,
             .next = next_input(p, part, part->calls++),
         };
-        tl_fetch_output(&t, rows, columns, (int)sizeof(float));
         kernels->gemm_tile(&t, rows, columns);
     }
 }

@@ -31,16 +31,6 @@ void tl_gather_run(tl_context *ctx, const tl_gather *gather, void *work);
 
 enum { TL_LINE = 64 }; /* bytes that caches fetch at a time */
 
-/* Lines of C, of which elements have `size` bytes, are fetched for writing before the tile computes
- * what goes there. */
-static inline void tl_fetch_output(const tl_gemm_tile *tile, int64_t rows, int64_t columns,
-                                   int size) {
-    for (int64_t i = 0; i < rows; i++) {
-        const char *row = (const char *)tile->c + tile->c_row[i] * size;
-        for (int64_t j = 0; j < columns * size; j += TL_LINE) __builtin_prefetch(row + j, 1, 3);
-    }
-}
-
 /* Packed B is [group][panel][tap][k / kernels->group][width][kernels->group]: panels of the table's
  * nr columns, the last of a group of nr_narrow when that is enough; unused columns, and an
  * unfinished last group of k, are filled up with zeros. */
@@ -56,16 +46,14 @@ static inline int64_t tl_panel_depth(const struct tl_kernels *kernels, int64_t k
     return (k + kernels->group - 1) / kernels->group * kernels->group;
 }
 
-/* What tile `index` of `tiles` fetches (tl_gemm_tile.next) so that the panel at `b` is in the
- * second-level cache when its turn comes: `groups` of k, each of `width` columns, a line of each
- * group by each of the last tiles. The others get `otherwise`. */
-static inline const void *tl_panel_ahead(const struct tl_kernels *kernels, const void *b, int width,
-                                         int64_t groups, int64_t index, int64_t tiles,
-                                         const void *otherwise) {
-    enum { LINE = 64 };
-    int64_t lines = (width * kernels->group * kernels->element + LINE - 1) / LINE;
-    int64_t first = tiles > lines ? tiles - lines : 0;
-    return index < first ? otherwise : (const char *)b + (index - first) * groups * LINE;
+/* So that a panel is in the second-level cache when its turn comes, the last tiles of the panel
+ * before it fetch it (tl_gemm_tile.next), a line of each group of k every mr rows: those from this
+ * one of `rows` rows on. */
+static inline int64_t tl_panel_fetch_from(const struct tl_kernels *kernels, int width,
+                                          int64_t rows) {
+    int64_t lines = (width * kernels->group * kernels->element + TL_LINE - 1) / TL_LINE;
+    int64_t from = rows - lines * kernels->mr;
+    return from > 0 ? from : 0;
 }
 
 /* Where B comes from: element (group, column, tap row i, tap column j, k) lies at

@@ -10,7 +10,7 @@
 #include "compute/cut.h"
 #include "compute/follow.h"
 
-enum { MAX_ROWS = 64, BLOCK_TILES = 56, STREAM_BYTES = 1 << 18 };
+enum { BLOCK_TILES = 56, STREAM_BYTES = 1 << 18 };
 
 typedef struct winograd_plan {
     const struct tl_kernels *kernels;
@@ -170,7 +170,7 @@ static void transform_inputs(void *arg, int64_t begin, int64_t end) {
 static void multiply_panels(void *arg, int64_t begin, int64_t end) {
     const winograd_block *b = arg;
     const winograd_plan *p = b->plan;
-    const int mr = p->kernels->mr, nr = p->kernels->nr;
+    const int nr = p->kernels->nr;
     const int group = p->kernels->group, element = p->kernels->element;
     int64_t ic = p->conv->ic, oc = p->conv->oc, depth = tl_panel_depth(p->kernels, ic);
     p->kernels->gemm_begin();
@@ -178,8 +178,7 @@ static void multiply_panels(void *arg, int64_t begin, int64_t end) {
         int64_t point = unit / p->panels, column = unit % p->panels * nr, left = oc - column;
         int width = tl_panel_width(p->kernels, left);
         const char *panel = p->packed + (size_t)point * p->point_bytes + column * depth * element;
-        const void *a;
-        int64_t c_row[MAX_ROWS];
+        const void *a = tl_element(b->v, point * p->v_point, element);
         tl_gemm_tile tile = {.taps = 1,
                              .k = ic,
                              .a = &a,
@@ -189,20 +188,15 @@ static void multiply_panels(void *arg, int64_t begin, int64_t end) {
                              .b_step = width * group,
                              .c = b->t + point * p->t_point + column,
                              .c_float = true,
-                             .c_row = c_row};
-        /* Tiles of as many rows as each other: the last few rows alone would take long. */
-        int64_t tiles = (b->count + mr - 1) / mr;
+                             .c_apart = oc};
+        int columns = left < width ? (int)left : width;
         bool ahead = p->streams && unit + 1 < end;
-        for (int64_t index = 0; index < tiles; index++) {
-            int64_t row = b->count * index / tiles;
-            int rows = (int)(b->count * (index + 1) / tiles - row);
-            if (ahead)
-                tile.next = tl_panel_ahead(p->kernels, panel + depth * width * element, nr,
-                                           depth / group, index, tiles, NULL);
-            a = tl_element(b->v, point * p->v_point + row * p->v_row, element);
-            for (int i = 0; i < rows; i++) c_row[i] = (row + i) * oc;
-            p->kernels->gemm_tile(&tile, rows, left < width ? (int)left : width);
-        }
+        int64_t from = ahead ? tl_panel_fetch_from(p->kernels, nr, b->count) : b->count;
+        if (from > 0) p->kernels->gemm_tile(&tile, from, columns);
+        if (!ahead) continue;
+        tl_gemm_move(&tile, from);
+        tile.next = panel + depth * width * element;
+        p->kernels->gemm_tile(&tile, b->count - from, columns);
     }
     p->kernels->gemm_end();
 }

@@ -11,10 +11,7 @@
 #include "compute/conv_parts.h"
 #include "compute/cut.h"
 
-enum {
-    MAX_ROWS = 64,
-    BLOCK_BYTES = 512 /* of a channel's tiles, summed before they are written */
-};
+enum { BLOCK_BYTES = 512 }; /* of a channel's tiles, summed before they are written */
 
 typedef struct weights_plan {
     const struct tl_kernels *kernels;
@@ -128,8 +125,6 @@ static void multiply_panels(void *arg, int64_t begin, int64_t end) {
     const int mr = p->kernels->mr, nr = p->kernels->nr;
     const int group = p->kernels->group, element = p->kernels->element;
     int64_t ic = p->conv->ic, oc = p->conv->oc;
-    int64_t c_row[MAX_ROWS];
-    for (int i = 0; i < mr; i++) c_row[i] = i * ic;
     p->kernels->gemm_begin();
     for (int64_t unit = begin; unit < end; unit++) {
         int64_t point = unit / p->panels, panel = unit % p->panels;
@@ -146,11 +141,10 @@ static void multiply_panels(void *arg, int64_t begin, int64_t end) {
                 .b_step = nr * group,
                 .c = p->sums + point * p->s_point + row * mr * ic + panel * nr,
                 .c_float = true,
-                .c_row = c_row,
+                .c_apart = ic,
                 .accumulate = p->first > 0};
             int64_t rows = oc - row * mr;
-            p->kernels->gemm_tile(&tile, (int)(rows < mr ? rows : mr),
-                                  (int)(left < nr ? left : nr));
+            p->kernels->gemm_tile(&tile, rows < mr ? rows : mr, (int)(left < nr ? left : nr));
         }
     }
     p->kernels->gemm_end();
