@@ -70,11 +70,11 @@ static tl_status choose_reader(const tl_source *source, reader_fn *reader) {
         TL_CHECK(source->size >= 8, TL_TRUNCATED,
                  "%s: has %" PRIu64 " bytes, a weights file has 8 or more", source->name,
                  source->size);
-        return tl_fail(
-            TL_UNSUPPORTED,
-            "%s: byte 0: the file is %s, expected safetensors, a PyTorch .pth or Keras's .h5 or "
-            ".keras",
-            source->name, other_format(magic));
+        return tl_fail(TL_UNSUPPORTED,
+                       "%s: byte 0: the file is %s, expected safetensors, a PyTorch .pth, Keras's "
+                       ".h5 or .keras, "
+                       "or ONNX",
+                       source->name, other_format(magic));
     }
     return TL_OK;
 }

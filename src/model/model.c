@@ -125,7 +125,8 @@ tl_status tl_model_doubt_preprocess(tl_model *model, const char *origin) {
 
 tl_status tl_model_require_preprocess(const tl_model *model) {
     TL_CHECK(model->preprocess_known || !tl_model_sees_pictures(model), TL_INVALID_ARGUMENT,
-             "preprocessing of %s is not known: choose one of " TL_PREPROCESS_PRESETS,
+             "preprocessing of %s is not known: choose one of " TL_PREPROCESS_PRESETS
+             " (--preprocess, tl_model_set_preprocess())",
              model->origin);
     return TL_OK;
 }
