@@ -323,8 +323,9 @@ def run_keras(folder, names):
         model, network = make_keras(function)
         randomize_keras(model, network, inputs[0])
         theirs = [np.asarray(network(x, training=False)) for x in inputs]
-        # Through TensorFlow, where it is Keras's backend.
-        with_gradients = with_gradients and keras.backend.backend() == "tensorflow"
+        # Through TensorFlow, where it is Keras's backend; ConvNeXt's grouped convolutions take it more than ten
+        # minutes a gradient.
+        with_gradients = with_gradients and keras.backend.backend() == "tensorflow" and "convnext" not in name
         gradients = [KerasGradients(network), KerasGradients(keras_in_double(function, model))] \
             if with_gradients else None
         for kind in ("keras", "h5", "weights.h5"):
