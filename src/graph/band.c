@@ -4,7 +4,7 @@
 #include "graph/plan.h"
 
 enum {
-    LANE_BYTES = 512 << 10,  /* of rows and weights: they stay in a core's second-level cache */
+    LANE_BYTES = 640 << 10,  /* of rows and weights: they stay in a core's second-level cache */
     VALUE_BYTES = 256 << 10, /* a value that is not larger stays there by itself */
     MIN_PIXELS = 56,         /* of a few rows: enough to fill the kernels' tiles */
     ALIGNMENT = 64
