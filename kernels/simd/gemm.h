@@ -219,13 +219,14 @@ TILE_INLINE void tile_begin(const float *bias, const int rows, const int vectors
     }
 }
 
-/* What is added to a tile's sums in the end is fetched before they are computed. */
+/* What is added to a tile's sums in the end is fetched before they are computed, as what is going
+ * to be written, which it mostly is. */
 static __attribute__((noinline)) void tile_fetch(const tl_gemm_tile *t, const tile_place *p,
                                                  const void *from, int rows, int columns) {
     const int size = t->c_float ? (int)sizeof(float) : (int)sizeof(elem);
     for (int i = 0; i < rows; i++) {
         const char *row = (const char *)from + (p->c_offset + p->c_row[i]) * size;
-        for (int at = 0; at < columns * size; at += TILE_LINE) __builtin_prefetch(row + at, 0, 3);
+        for (int at = 0; at < columns * size; at += TILE_LINE) __builtin_prefetch(row + at, 1, 3);
     }
 }
 
@@ -281,9 +282,9 @@ typedef void tile_fn(const tl_gemm_tile *t, tile_place *from, int64_t tiles, int
 
 /* Sums of few products are done in short tiles: what a tile does before and after them overlaps
  * with the products of the next one the better the fewer sums it has. Of one vector tall tiles
- * have few. */
+ * have few. What is added to C needs the time of a tall tile to be fetched. */
 static inline bool tile_is_short(const tl_gemm_tile *t, int columns) {
-    return columns > VEC && t->taps == 1 && t->k <= TILE_FEW;
+    return columns > VEC && t->taps == 1 && t->k <= TILE_FEW && !t->accumulate;
 }
 
 /* How many tiles of TILE_MR rows to begin with. So few rows that would be left over that two
