@@ -282,9 +282,9 @@ typedef void tile_fn(const tl_gemm_tile *t, tile_place *from, int64_t tiles, int
 
 /* Sums of few products are done in short tiles: what a tile does before and after them overlaps
  * with the products of the next one the better the fewer sums it has. Of one vector tall tiles
- * have few. What is added to C needs the time of a tall tile to be fetched. */
+ * have few. What is added to in the end needs the time of a tall tile to be fetched. */
 static inline bool tile_is_short(const tl_gemm_tile *t, int columns) {
-    return columns > VEC && t->taps == 1 && t->k <= TILE_FEW && !t->accumulate;
+    return columns > VEC && t->taps == 1 && t->k <= TILE_FEW && !t->accumulate && !t->residual;
 }
 
 /* How many tiles of TILE_MR rows to begin with. So few rows that would be left over that two
