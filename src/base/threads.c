@@ -2,9 +2,9 @@
  * static split of its range. */
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/context_struct.h"
 #include "base/float_state.h"
 
@@ -60,12 +60,6 @@ static void run_part(const struct tl_pool *pool, int part) {
 
 typedef bool (*spin_test)(struct tl_pool *pool, unsigned seen);
 
-static int64_t nanoseconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 /* Whether what is waited for has come. */
 static bool spin_for(spin_test come, struct tl_pool *pool, unsigned seen) {
     int64_t begin = 0;
@@ -74,8 +68,8 @@ static bool spin_for(spin_test come, struct tl_pool *pool, unsigned seen) {
             if (come(pool, seen)) return true;
             CPU_RELAX();
         }
-        if (!begin) begin = nanoseconds();
-    } while (nanoseconds() - begin < SPIN_NANOSECONDS);
+        if (!begin) begin = tl_nanoseconds();
+    } while (tl_nanoseconds() - begin < SPIN_NANOSECONDS);
     return false;
 }
 

@@ -1,11 +1,9 @@
 #include "finetune/progress.h"
 
-#include <time.h>
+#include "base/clock.h"
 
 double tl_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+    return 1e-9 * (double)tl_nanoseconds();
 }
 
 void tl_watch_phase(tl_watch *watch, tl_phase phase, int64_t total) {

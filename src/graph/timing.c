@@ -1,13 +1,6 @@
 /* How long operators take. */
-#include <time.h>
-
+#include "base/clock.h"
 #include "graph/plan.h"
-
-static int64_t nanoseconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 void tl_graph_set_timing(tl_graph *graph, bool on) {
     graph->timed = on;
@@ -26,9 +19,9 @@ void tl_step_run(const tl_plan *plan, const tl_step *step, const tl_op_call *cal
         run(call);
         return;
     }
-    int64_t begin = nanoseconds();
+    int64_t begin = tl_nanoseconds();
     run(call);
-    int64_t took = nanoseconds() - begin;
+    int64_t took = tl_nanoseconds() - begin;
     /* Fronts run side by side, a thread each. */
     if (plan->options.alone) beside *= tl_context_threads(plan->ctx);
     atomic_fetch_add(pass == TL_PASS_FORWARD ? &node->forward_time : &node->backward_time,
