@@ -174,8 +174,7 @@ enum { TL_RESAMPLE_ALIGN = 4 };
  *     F(4, 3)           both, one    0, +-sqrt(1/2), +-sqrt(2), which err less than 0, +-1, +-2
  *                                    (Barabasz et al., arXiv 1803.10986)
  *     F(2, 5)           both         the same
- *     F(3, 7)           one          +-0.24, +-0.68, +-1.11, +-2.42, found by search for small
- * errors
+ *     F(3, 7)           one          +-0.24, +-0.68, +-1.11, +-2.42, by search for small errors
  *
  * Points of a tile are numbered row by row. */
 typedef struct tl_winograd {

@@ -63,8 +63,7 @@ static void run_tile(const joined_plan *p, const joined_tile *tile, int64_t line
     const float *x = find_line(p, tile, line);
     if (!x) return;
     const void *a = x + pixel * c->stride_w * c->ic;
-    int64_t c_row[64], nr = p->kernels->nr;
-    for (int i = 0; i < tile->rows; i++) c_row[i] = i * c->oc;
+    const int64_t nr = p->kernels->nr;
     for (int64_t column = 0; column < c->oc; column += nr) {
         tl_gemm_tile t = {.taps = 1,
                           .k = pixels,
@@ -75,7 +74,7 @@ static void run_tile(const joined_plan *p, const joined_tile *tile, int64_t line
                           .b_step = c->oc,
                           .c = p->sums + tile->row * c->oc + column,
                           .c_float = true,
-                          .c_row = c_row,
+                          .c_apart = c->oc,
                           .accumulate = true};
         p->kernels->gemm_tile(&t, tile->rows, (int)(c->oc - column < nr ? c->oc - column : nr));
     }
