@@ -32,7 +32,7 @@ typedef struct job {
     tl_tensor *input;
     int32_t *labels;
     double *times;    /* seconds of each iteration, sorted when done */
-    json_t *layers;   /* with --layers, each with its least times */
+    json_t *layers;   /* with --layers: described, each with its least times */
     double predicted; /* peak of memory, bytes */
 } job;
 
@@ -125,15 +125,42 @@ static double number_of(const json_t *object, const char *key) {
     return json_number_value(json_object_get(object, key));
 }
 
-/* Those layers that took time themselves in the last run, with milliseconds an image. */
-static json_t *timed_layers(const job *work) {
+static json_t *described_layers(const job *work) {
     char *text = NULL;
     if (tl_model_describe(work->model, &text) != TL_OK) return NULL;
-    json_t *model = json_loads(text, 0, NULL), *timed = json_array(), *layer;
+    json_t *model = json_loads(text, 0, NULL);
     tl_string_free(work->session->ctx, text);
+    json_t *layers = json_incref(json_object_get(model, "layers"));
+    json_decref(model);
+    return layers;
+}
+
+static void keep_least(json_t *kept, const json_t *layer, const char *key) {
+    double value = number_of(layer, key);
+    if (value < number_of(kept, key)) json_object_set_new(kept, key, json_real(value));
+}
+
+/* Every layer's least times of the runs so far; then the next run is timed from nothing. */
+static tl_status keep_layers(job *work) {
+    json_t *layers = described_layers(work);
+    if (!layers) return TL_NO_MEMORY;
+    for (size_t i = 0; i < json_array_size(work->layers); i++) {
+        keep_least(json_array_get(work->layers, i), json_array_get(layers, i), "forward_seconds");
+        keep_least(json_array_get(work->layers, i), json_array_get(layers, i), "backward_seconds");
+    }
+    if (work->layers)
+        json_decref(layers);
+    else
+        work->layers = layers;
+    return tl_model_set_timing(work->model, true);
+}
+
+/* Those layers that took time themselves, with milliseconds an image. */
+static json_t *timed_layers(const job *work) {
+    json_t *timed = json_array();
     double scale = 1e3 / (double)work->batch;
-    size_t index;
-    json_array_foreach(json_object_get(model, "layers"), index, layer) {
+    for (size_t i = 0; i < json_array_size(work->layers); i++) {
+        const json_t *layer = json_array_get(work->layers, i);
         double forward = scale * number_of(layer, "forward_seconds");
         double backward = scale * number_of(layer, "backward_seconds");
         if (forward + backward <= 0) continue;
@@ -144,36 +171,14 @@ static json_t *timed_layers(const job *work) {
                                                json_object_get(layer, "flops"), "forward_ms",
                                                forward, "backward_ms", backward));
     }
-    json_decref(model);
     return timed;
 }
 
-static void keep_least(json_t *kept, const json_t *layer, const char *key) {
-    double value = number_of(layer, key);
-    if (value < number_of(kept, key)) json_object_set_new(kept, key, json_real(value));
-}
-
-/* Every layer's least time of the runs so far; then the next run is timed from nothing. */
-static tl_status keep_layers(job *work) {
-    json_t *layers = timed_layers(work);
-    if (!layers) return TL_NO_MEMORY;
-    for (size_t i = 0; i < json_array_size(work->layers); i++) {
-        json_t *kept = json_array_get(work->layers, i);
-        keep_least(kept, json_array_get(layers, i), "forward_ms");
-        keep_least(kept, json_array_get(layers, i), "backward_ms");
-    }
-    if (work->layers)
-        json_decref(layers);
-    else
-        work->layers = layers;
-    return tl_model_set_timing(work->model, true);
-}
-
-static void print_layers(const job *work) {
+static void print_layers(const job *work, const json_t *layers) {
     printf("\n%-36s %-14s %-14s %10s %9s%s\n", "layer", "type", "output", "ms", "GFLOP/s",
            work->training ? " ms backward" : "");
-    for (size_t i = 0; i < json_array_size(work->layers); i++) {
-        const json_t *layer = json_array_get(work->layers, i);
+    for (size_t i = 0; i < json_array_size(layers); i++) {
+        const json_t *layer = json_array_get(layers, i);
         char shape[CLI_SHAPE_TEXT], backward[16] = "";
         cli_shape_text(json_object_get(layer, "output"), shape);
         if (work->training)
@@ -253,12 +258,10 @@ static int show(const job *work) {
     const cli_args *args = work->session->args;
     json_t *result = summary(work);
     if (!result) return cli_fail(args, "out of memory");
-    if (cli_given(args, "--json")) {
-        if (work->layers) json_object_set(result, "layers", work->layers);
-        return cli_print_json(args, result);
-    }
+    if (work->layers) json_object_set_new(result, "layers", timed_layers(work));
+    if (cli_given(args, "--json")) return cli_print_json(args, result);
     print_summary(result);
-    if (work->layers) print_layers(work);
+    if (work->layers) print_layers(work, json_object_get(result, "layers"));
     json_decref(result);
     return CLI_OK;
 }
