@@ -144,11 +144,13 @@ typedef struct tl_pool_row {
     int64_t x_step, x_row, x_tap;
     int64_t y_step; /* from pixel to pixel, of outputs and of winners */
     int64_t pixels, c;
-    /* Maximum: place (i, j) is known as first_place + i * place_row + j, at most 255. */
+    /* Maximum: place (i, j) is known as first_place + i * place_row + j, less than TL_NO_PLACE. */
     int first_place, place_row;
+    tl_act act; /* done on the largest: none, RELU or RELU6 */
     /* Average: what the sum is multiplied with. */
     float weight;
 } tl_pool_row;
+enum { TL_NO_PLACE = 255 };
 
 /* --- pictures of 8-bit RGB -------------------------------------------------------------------- */
 
@@ -311,8 +313,9 @@ struct tl_kernels {
     /* sum[c] += x in float64, of rows x_step apart. */
     void (*row_sums)(const void *x, int64_t x_step, double *sum, int64_t rows, int64_t c);
 
-    /* Largest of each window; NaN wins over all, the first of equal values wins. Writes the
-     * winner's place to `winner` unless that is NULL. */
+    /* Largest of each window, and the activation of it; NaN wins over all, the first of equal
+     * values wins. Writes the winner's place to `winner` unless that is NULL: TL_NO_PLACE where the
+     * activation's slope is 0. */
     void (*max_pool)(const tl_pool_row *row, const void *x, void *y, uint8_t *winner);
     /* dx += dy at the winner's place. */
     void (*max_pool_backward)(const tl_pool_row *row, const uint8_t *winner, const void *dy,

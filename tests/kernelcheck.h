@@ -113,6 +113,7 @@ static inline pool_case random_pool(uint64_t *seed, int side, int pixels, int ch
                      .pixels = random_between(seed, 1, pixels),
                      .c = random_between(seed, 1, channels),
                      .first_place = random_between(seed, 0, 7),
+                     .act = (tl_act)random_between(seed, TL_ACT_NONE, TL_ACT_RELU6),
                      .weight = 0.3f};
     r.place_row = r.kw + random_between(seed, 0, 2);
     r.x_tap = r.c + random_between(seed, 0, 5);

@@ -325,6 +325,12 @@ static inline void ref_bf16_max_pool(const tl_pool_row *row, const void *in, voi
                 best = value;
                 place = ref_bf16_place_of(row, i);
             }
+            float largest = ref_bf16_get(best), high = row->act == TL_ACT_RELU6 ? 6.0f : INFINITY;
+            if (row->act != TL_ACT_NONE && !(largest > 0.0f && largest < high)) {
+                place = TL_NO_PLACE;
+                if (largest <= 0.0f) best = 0;
+                if (largest >= high) ref_bf16_put(&best, false, high);
+            }
             y[p * row->y_step + c] = best;
             if (winner) winner[p * row->y_step + c] = (uint8_t)place;
         }

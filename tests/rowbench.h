@@ -86,7 +86,8 @@ static inline void row_softmax(row_table k, row_buffers *r) {
 enum { POOL_C = 64, POOL_PIXELS = 56 };
 static inline tl_pool_row pool_row(void) {
     int64_t x_row = (2 * POOL_PIXELS + 1) * POOL_C;
-    return (tl_pool_row){3, 3, 2 * POOL_C, x_row, POOL_C, POOL_C, POOL_PIXELS, POOL_C, 0, 3, 0.1f};
+    return (tl_pool_row){3,           3,      2 * POOL_C, x_row, POOL_C,      POOL_C,
+                         POOL_PIXELS, POOL_C, 0,          3,     TL_ACT_NONE, 0.1f};
 }
 static inline void pool_each(row_table k, row_buffers *r, int which) {
     tl_pool_row p = pool_row();

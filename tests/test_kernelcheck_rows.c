@@ -11,7 +11,7 @@
 static void make_ties(guarded *x, uint64_t *seed) {
     bool nan = random_between(seed, 0, 1);
     for (size_t i = 0; i < x->count; i++) {
-        x->data[i] = (float)random_between(seed, -3, 3);
+        x->data[i] = (float)(3 * random_between(seed, -3, 3));
         if (nan && random_between(seed, 0, 29) == 0) x->data[i] = NAN;
     }
 }

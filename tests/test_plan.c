@@ -74,6 +74,68 @@ static void test_batch_norm_takes_along(void **state) {
     tl_context_free(ctx);
 }
 
+/* conv, bn, act, pool twice, the second time without bn; with `branch` the activations are read by
+ * others, too. */
+static tl_graph *pooled_net(tl_context *ctx, const char *act, bool branch) {
+    tl_graph *graph = NULL;
+    assert_ok(tl_graph_create(ctx, 13, 11, 3, &graph));
+    then(graph, "conv2d", "c1", "filters=20 kernel=3 padding=same");
+    then(graph, "batch_norm", "b1", NULL);
+    int last = then(graph, act, "a1", NULL);
+    int pool = then(graph, "max_pool", "p1", "kernel=3 stride=1 pad=1");
+    if (branch) add2(graph, "add", "both", last, pool);
+    then(graph, "conv2d", "c2", "filters=17 kernel=3 padding=same");
+    then(graph, act, "a2", NULL);
+    then(graph, "max_pool", "p2", "kernel=2");
+    then(graph, "flatten", "flat", NULL);
+    then(graph, "dense", "fc", "units=4");
+    return graph;
+}
+
+static int count_postponed(const tl_plan *plan) {
+    int count = 0;
+    for (int s = 0; s < plan->step_count; s++) {
+        const tl_step *step = &plan->step[s];
+        bool pool = plan->graph->node[step->node].op->flags & TL_OP_MAXIMUM;
+        count += pool && step->act != TL_ACT_NONE;
+    }
+    return count;
+}
+
+/* What a maximum does of the activation before it has the same bits as that by itself, and nothing
+ * is kept of what lies between the two. */
+static void test_maximum_takes_activation(void **state) {
+    (void)state;
+    static const char *const acts[] = {"relu", "relu6", "sigmoid"};
+    tl_context *ctx = make_context(2, NULL);
+    for (int i = 0; i < 6; i++) {
+        const bool branch = i >= 3;
+        tl_graph *graph = pooled_net(ctx, acts[i % 3], branch);
+        tl_plan_options options = plan_options(graph, 3, true);
+        options.batch_norm_training = options.input_gradient = true;
+        fill_params(graph, 1);
+        float *input = random_input(&options, 7);
+        tl_plan *plan = make_plan(graph, &options);
+        assert_int_equal(count_postponed(plan), i % 3 == 2 ? 0 : branch ? 1 : 2);
+        size_t merged = plan->memory.activations;
+        graph_result joined = run_plan(plan, input, 3, true);
+        tl_plan_free(plan);
+        fill_params(graph, 1);
+        options.unfused = true;
+        plan = make_plan(graph, &options);
+        assert_int_equal(count_postponed(plan), 0);
+        if (i < 2) assert_true(merged < plan->memory.activations);
+        graph_result apart = run_plan(plan, input, 3, true);
+        tl_plan_free(plan);
+        assert_same_result(&joined, &apart, acts[i % 3]);
+        free_result(&joined);
+        free_result(&apart);
+        free(input);
+        tl_graph_free(graph);
+    }
+    tl_context_free(ctx);
+}
+
 static void test_fused_steps(void **state) {
     (void)state;
     tl_context *ctx = make_context(1, NULL);
@@ -381,6 +443,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fusion_agrees),
         cmocka_unit_test(test_batch_norm_takes_along),
+        cmocka_unit_test(test_maximum_takes_activation),
         cmocka_unit_test(test_fused_steps),
         cmocka_unit_test(test_repack),
         cmocka_unit_test(test_smaller_batch),

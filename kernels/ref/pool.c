@@ -19,6 +19,11 @@ static void compete(const float *x, int place, float *best, int32_t *winner, int
     }
 }
 
+/* Whether the activation's slope is not 0. */
+static bool passes(tl_act act, float x) {
+    return act == TL_ACT_NONE || (x > 0.0f && (act == TL_ACT_RELU || x < 6.0f));
+}
+
 static void max_block(const tl_pool_row *row, const float *x, int64_t c, float *y,
                       uint8_t *winner) {
     float best[BLOCK];
@@ -28,9 +33,10 @@ static void max_block(const tl_pool_row *row, const float *x, int64_t c, float *
     for (int i = 0; i < row->kh; i++)
         for (int j = 0; j < row->kw; j++)
             compete(x + i * row->x_row + j * row->x_tap, place_of(row, i, j), best, place, c);
-    memcpy(y, best, (size_t)c * sizeof(float));
+    tl_ref_act_forward(row->act, best, y, c);
     if (!winner) return;
-    for (int64_t k = 0; k < c; k++) winner[k] = (uint8_t)place[k];
+    for (int64_t k = 0; k < c; k++)
+        winner[k] = (uint8_t)(passes(row->act, best[k]) ? place[k] : TL_NO_PLACE);
 }
 
 void tl_ref_max_pool(const tl_pool_row *row, const void *in, void *out, uint8_t *winner) {

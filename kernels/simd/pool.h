@@ -29,20 +29,34 @@ SIMD_INLINE vec largest_of(const tl_pool_row *p, const elem *x, vec_mask mask, c
     return best;
 }
 
+/* The activation of the largest; no place has won where its slope is 0. */
+SIMD_INLINE vec activate_largest(tl_act act, vec best, vec *place) {
+    const vec none = vec_set(TL_NO_PLACE);
+    if (act == TL_ACT_NONE) return best;
+    *place = vec_pick(vec_greater(best, vec_set(0.0f)), *place, none);
+    if (act == TL_ACT_RELU6) *place = vec_pick(vec_greater(vec_set(6.0f), best), *place, none);
+    return vec_act_straight(act, best);
+}
+
 static void simd_max_pool(const tl_pool_row *p, const void *in, void *out, uint8_t *winner) {
     const elem *x = in;
     elem *y = out;
     for (int64_t pixel = 0; pixel < p->pixels; pixel++, x += p->x_step, y += p->y_step) {
         vec place;
         if (!winner) {
-#define BODY(i, mask) elem_store_first(y + (i), mask, largest_of(p, x + (i), mask, false, &place))
+#define BODY(i, mask)                                                                              \
+    do {                                                                                           \
+        vec best = largest_of(p, x + (i), mask, false, &place);                                    \
+        elem_store_first(y + (i), mask, vec_act_straight(p->act, best));                           \
+    } while (0)
             FOR_VECTORS(p->c, BODY);
 #undef BODY
             continue;
         }
 #define BODY(i, mask)                                                                              \
     do {                                                                                           \
-        elem_store_first(y + (i), mask, largest_of(p, x + (i), mask, true, &place));               \
+        vec best = largest_of(p, x + (i), mask, true, &place);                                     \
+        elem_store_first(y + (i), mask, activate_largest(p->act, best, &place));                   \
         ivec_store_bytes(winner + (i), p->c - (i), ivec_of_floats(place));                         \
     } while (0)
         FOR_VECTORS(p->c, BODY);

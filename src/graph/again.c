@@ -10,7 +10,7 @@ bool tl_step_trained(const tl_plan *plan, const tl_step *step) {
 
 bool tl_step_keeps_input(const tl_plan *plan, const tl_step *step) {
     unsigned flags = plan->graph->node[step->node].op->flags;
-    if (!step->backward) return false;
+    if (!step->backward || step->view) return false;
     return flags & TL_OP_KEEPS_INPUT ||
            (flags & TL_OP_INPUT_TO_TRAIN && tl_step_trained(plan, step));
 }
@@ -23,7 +23,7 @@ static bool tail_keeps_output(const tl_plan *plan, const tl_step *step) {
 }
 
 bool tl_step_keeps_output(const tl_plan *plan, const tl_step *step) {
-    if (!step->backward) return false;
+    if (!step->backward || step->view) return false;
     if (step->tail) return tail_keeps_output(plan, step);
     return plan->graph->node[step->node].op->flags & TL_OP_KEEPS_OUTPUT;
 }

@@ -36,6 +36,25 @@ static bool absorb(const tl_plan *plan, tl_step *step, int next) {
     return true;
 }
 
+/* Where activations cannot fall, that of the largest value is the largest of theirs: the maximum
+ * after an activation can do its work, on fewer values, and backward needs neither the value
+ * between them nor, where the maximum notes which places pass a gradient on, any other. */
+static bool is_postponed(const tl_plan *plan, int index) {
+    const tl_node *node = &plan->graph->node[index];
+    const tl_plan_options *options = &plan->options;
+    if (!plan->value[index].gradient || options->unfused || options->unshared) return false;
+    if (node->op->act != TL_ACT_RELU && node->op->act != TL_ACT_RELU6) return false;
+    int next = only_consumer(plan, index);
+    if (next < 0 || node->input[0] == options->from) return false;
+    return plan->graph->node[next].op->flags & TL_OP_MAXIMUM &&
+           only_consumer(plan, node->input[0]) == index;
+}
+
+static tl_act postponed_to(const tl_plan *plan, int maximum) {
+    int before = plan->graph->node[maximum].input[0];
+    return is_postponed(plan, before) ? plan->graph->node[before].op->act : TL_ACT_NONE;
+}
+
 static bool has_input(const tl_node *node, int value) {
     for (int i = 0; i < node->input_count; i++)
         if (node->input[i] == value) return true;
@@ -58,7 +77,8 @@ static bool join(const tl_plan *plan, tl_step *step, int next) {
         step->residual = other;
         return true;
     }
-    if (node->op->act == TL_ACT_NONE || !knows_slope(plan, step, node->op->act)) return false;
+    if (node->op->act == TL_ACT_NONE || is_postponed(plan, next)) return false;
+    if (!knows_slope(plan, step, node->op->act)) return false;
     step->act = node->op->act;
     return true;
 }
@@ -94,6 +114,8 @@ static tl_step make_step(tl_plan *plan, int index) {
                     .live = is_live(plan, index),
                     .packs = plan->options.training && tl_node_trainable(plan->graph, index)};
     step.view = op->flags & TL_OP_VIEW && !(op->flags & TL_OP_RANDOM && step.live);
+    step.view = step.view || is_postponed(plan, index);
+    if (op->flags & TL_OP_MAXIMUM) step.act = postponed_to(plan, index);
     step.alias = step.view && !plan->options.unshared;
     bool unfused = plan->options.unfused;
     if (op->flags & TL_OP_TAIL && !unfused) step.tail = fuse(plan, &step, join);

@@ -87,11 +87,11 @@ typedef struct tl_value {
 
 /* --- steps ------------------------------------------------------------------------------------ */
 typedef struct tl_step {
-    int node;     /* whose operator runs */
-    int out;      /* whose value it writes: `node`, or the last node fused into it */
-    int affine;   /* node of the fused batch norm, or -1 */
-    int residual; /* node whose value the epilogue adds, or -1 */
-    tl_act act;
+    int node;           /* whose operator runs */
+    int out;            /* whose value it writes: `node`, or the last node fused into it */
+    int affine;         /* node of the fused batch norm, or -1 */
+    int residual;       /* node whose value the epilogue adds, or -1 */
+    tl_act act;         /* of the epilogue, or one that was postponed to here */
     tl_dtype dtype;     /* of its operator's inputs and gradients */
     tl_dtype out_dtype; /* of its output, as the operator writes it */
     bool fused;
@@ -99,7 +99,8 @@ typedef struct tl_step {
                         (TL_OP_TAIL) */
     bool backward;   /* has a backward pass */
     bool live;       /* sees the forward's `training` */
-    bool view;       /* its output is its input, under another shape */
+    bool view;       /* its output is its input, maybe under another shape; or what it does has been
+                        postponed to the step that reads it */
     bool alias;      /* its output is its input's memory and forward has nothing to do */
     bool grad_alias; /* the same for backward */
     bool packs;      /* packs at every forward, into scratch */

@@ -60,7 +60,7 @@ tl_op_call tl_step_call_into(const tl_plan *plan, const tl_step *step, int64_t b
 
 bool tl_step_epilogue(const tl_step *step, tl_epilogue *epilogue) {
     *epilogue = (tl_epilogue){.bias = step->fused ? step->pack->bias : NULL, .act = step->act};
-    return step->fused || step->tail;
+    return step->fused || step->tail || step->act != TL_ACT_NONE;
 }
 
 /* A step's call as its passes share it, its operands bound. */

@@ -1,10 +1,11 @@
-/* Maximum over windows. The first of equal values wins, as in PyTorch; NaN wins over all. */
+/* Maximum over windows. The first of equal values wins, as in PyTorch; NaN wins over all. An
+ * activation that came before may be left to it, see graph/fuse.c. */
 #include "layer/loop.h"
 #include "layer/ops.h"
 #include "layer/pool.h"
 
 /* The winner's place in its window is kept in a byte. */
-enum { MAX_AREA = 256 };
+enum { MAX_AREA = TL_NO_PLACE };
 
 static tl_status infer(const void *attr, int input_count, const tl_shape *in, tl_op_shapes *out) {
     (void)input_count;
@@ -23,6 +24,7 @@ static void memory(const tl_op_call *call, tl_op_memory *out) {
 static void forward_run(tl_pool_run *run) {
     const tl_op_call *call = run->call;
     uint8_t *winner = call->backward_follows ? (uint8_t *)call->saved + run->out : NULL;
+    if (call->epilogue) run->row.act = call->epilogue->act;
     run->kernels->max_pool(&run->row, tl_from_at(call->in[0].data, run->size, run->in),
                            tl_to_at(call->out.data, run->size, run->out), winner);
 }
@@ -45,7 +47,7 @@ static void backward(const tl_op_call *call) {
 const tl_op tl_op_max_pool = {.name = "max_pool",
                               .min_inputs = 1,
                               .max_inputs = 1,
-                              .flags = TL_OP_BF16,
+                              .flags = TL_OP_BF16 | TL_OP_MAXIMUM,
                               .attr_size = sizeof(tl_pool_attr),
                               .attrs = &tl_pool_attrs[1],
                               .infer = infer,

@@ -150,7 +150,9 @@ typedef enum tl_op_flags {
     TL_OP_TAIL = 4096, /* forward and backward honour the residual and the activation of an epilogue
                           without bias. In backward out.data is given if the activation's slope
                           cannot be had from in[0] */
-    TL_OP_FOLLOWED = 8192 /* forward calls tl_op_call.follow */
+    TL_OP_FOLLOWED = 8192, /* forward calls tl_op_call.follow */
+    TL_OP_MAXIMUM = 16384  /* out is made of maxima of in[0]; an epilogue's RELU or RELU6 is
+                              honoured forward and backward, for which nothing is given */
 } tl_op_flags;
 
 typedef struct tl_op {
