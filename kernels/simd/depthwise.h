@@ -160,19 +160,21 @@ static void depthwise_any(const tl_depthwise_row *d, int row, int64_t pixel, int
 /* --- square kernels of neighbouring taps ------------------------------------------------------ */
 
 /* DW_PIXELS pixels of DW_ROWS rows and a whole vector of channels; column q of the input serves tap
- * q - p * stride of pixel p. Only the first and the last size / 2 columns may lie outside. `w`
- * holds a vector for each tap. */
+ * q - p * stride of pixel p. Only the first and the last size / 2 columns may lie outside. */
 DEPTHWISE_INLINE void depthwise_block(const tl_depthwise_row *d, const elem *const *rows,
-                                      const float *w, int64_t pixel, int64_t channel,
-                                      const int size, const int stride) {
-    vec sum[DW_ROWS][DW_PIXELS];
+                                      int64_t pixel, int64_t channel, const int size,
+                                      const int stride) {
+    vec sum[DW_ROWS][DW_PIXELS], weight[DW_MAX * DW_MAX];
     UNROLL
     for (int r = 0; r < DW_ROWS; r++) {
         UNROLL
         for (int p = 0; p < DW_PIXELS; p++) sum[r][p] = vec_set(0.0f);
     }
-    const int64_t x_pixel = d->x_pixel, first = d->first + pixel * stride, end = d->width - first;
-    const int64_t at = first * x_pixel + channel;
+    UNROLL
+    for (int t = 0; t < size * size; t++)
+        weight[t] = vec_load(d->w + t / size * d->w_row + t % size * d->w_tap + channel);
+    const int64_t first = d->first + pixel * stride, end = d->width - first;
+    const int64_t x_pixel = d->x_pixel, at = first * x_pixel + channel;
     const int columns = (DW_PIXELS - 1) * stride + size;
     UNROLL
     for (int i = 0; i < size + (DW_ROWS - 1) * stride; i++) {
@@ -189,7 +191,7 @@ DEPTHWISE_INLINE void depthwise_block(const tl_depthwise_row *d, const elem *con
                 for (int r = 0; r < DW_ROWS; r++) {
                     int j = q - p * stride, k = i - r * stride;
                     if (j >= 0 && j < size && k >= 0 && k < size)
-                        sum[r][p] = vec_fma(column, vec_load(w + (k * size + j) * VEC), sum[r][p]);
+                        sum[r][p] = vec_fma(column, weight[k * size + j], sum[r][p]);
                 }
             }
         }
@@ -197,15 +199,6 @@ DEPTHWISE_INLINE void depthwise_block(const tl_depthwise_row *d, const elem *con
     UNROLL
     for (int r = 0; r < DW_ROWS; r++)
         if (r < d->rows) depthwise_finish(d, r, pixel, channel, DW_PIXELS, vec_all(), sum[r]);
-}
-
-/* The taps of whole vectors of channels, one vector of channels after the other. */
-DEPTHWISE_INLINE void depthwise_weights(const tl_depthwise_row *d, int64_t from, int64_t to,
-                                        const int size, float *w) {
-    for (int64_t channel = from; channel < to; channel += VEC) {
-        for (int t = 0; t < size * size; t++, w += VEC)
-            vec_store(w, vec_load(d->w + t / size * d->w_row + t % size * d->w_tap + channel));
-    }
 }
 
 typedef struct depthwise_span {
@@ -230,18 +223,16 @@ static depthwise_span depthwise_span_of(const tl_depthwise_row *d, int size, int
 DEPTHWISE_INLINE depthwise_span depthwise_square(const tl_depthwise_row *d, const int size,
                                                  const int stride) {
     depthwise_span span = depthwise_span_of(d, size, stride);
-    float w[DW_MAX * DW_MAX * DW_CHANNELS];
     const elem *rows[DW_MAX + 2 * (DW_ROWS - 1)];
     for (int i = 0; i < size + (DW_ROWS - 1) * stride; i++)
         rows[i] = i < size + (d->rows - 1) * stride ? d->x[i] : NULL;
     int64_t whole = span.end > 0 ? d->c / VEC * VEC : 0;
     for (int64_t from = 0; from < whole; from += DW_CHANNELS) {
         int64_t to = from + DW_CHANNELS < whole ? from + DW_CHANNELS : whole;
-        depthwise_weights(d, from, to, size, w);
         for (int64_t next = span.begin; next < span.end; next += DW_PIXELS) {
             int64_t pixel = next + DW_PIXELS < span.end ? next : span.end - DW_PIXELS;
             for (int64_t at = from; at < to; at += VEC)
-                depthwise_block(d, rows, w + (at - from) * size * size, pixel, at, size, stride);
+                depthwise_block(d, rows, pixel, at, size, stride);
         }
     }
     return span;
