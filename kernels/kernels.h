@@ -279,8 +279,9 @@ struct tl_kernels {
      * A row that is NULL is of zeros. */
     void (*group_rows)(const void *const *rows, int64_t from, int64_t groups, int64_t n, void *y,
                        int64_t y_step);
-    /* One group from floats, such as parameters. */
-    void (*group_floats)(const float *const *rows, void *y, int64_t n);
+    /* The same from `count` rows of n floats, such as parameters, x_step apart; groups lie one
+     * after the other, the last is filled up with zeros. */
+    void (*group_floats)(const float *x, int64_t x_step, int64_t count, void *y, int64_t n);
 
     void (*depthwise_row)(const tl_depthwise_row *row);
     void (*depthwise_grad)(const tl_depthwise_grad *grad);

@@ -43,11 +43,14 @@ static inline void ref_bf16_group_rows(const void *const *rows, int64_t from, in
     }
 }
 
-static inline void ref_bf16_group_floats(const float *const *rows, void *to, int64_t n) {
+static inline void ref_bf16_group_floats(const float *x, int64_t x_step, int64_t count, void *to,
+                                         int64_t n) {
     bf16 *y = to;
-    for (int64_t j = 0; j < n * REF_BF16_GROUP; j++) {
-        const float *row = rows[j % REF_BF16_GROUP];
-        y[j] = row ? ref_bf16_rounded(row[j / REF_BF16_GROUP]) : 0;
+    for (int64_t i = 0; i < count; i += REF_BF16_GROUP, y += n * REF_BF16_GROUP) {
+        for (int64_t j = 0; j < n * REF_BF16_GROUP; j++) {
+            int64_t row = i + j % REF_BF16_GROUP;
+            y[j] = row < count ? ref_bf16_rounded(x[row * x_step + j / REF_BF16_GROUP]) : 0;
+        }
     }
 }
 

@@ -45,7 +45,18 @@ static void check_group(const struct tl_kernels *kernels, const void *const *row
     }
 }
 
-/* Rows brought together, as they are and from floats. */
+/* Elements of floats. */
+static guarded rounded(const struct tl_kernels *kernels, const float *x, int64_t n,
+                       uint64_t *seed) {
+    guarded y = guarded_bytes((size_t)(n * kernels->element), seed);
+    if (kernels->element == sizeof *x)
+        memcpy(y.data, x, (size_t)n * sizeof *x);
+    else
+        tl_ref_narrow(x, y.data, n);
+    return y;
+}
+
+/* Rows brought together, as they are. */
 static void check_groups(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
     const int group = kernels->group;
     const size_t size = (size_t)kernels->element;
@@ -53,41 +64,51 @@ static void check_groups(const struct tl_kernels *kernels, uint64_t *seed, worst
     int64_t groups = random_between(seed, 1, MOST_ROWS / group), count = groups * group;
     int64_t y_step = n * group + random_between(seed, 0, 5);
     if (random_between(seed, 0, 1)) n = kernels->nr, y_step = n * group;
-    guarded rows[MOST_ROWS], floats[MOST_ROWS];
+    guarded rows[MOST_ROWS];
     guarded y = guarded_bytes((size_t)((groups - 1) * y_step + n * group) * size, seed);
     const void *of[MOST_ROWS];
-    const float *of_floats[MOST_ROWS];
     for (int64_t i = 0; i < count; i++) {
-        floats[i] = guarded_random((size_t)(from + n), seed);
         rows[i] = guarded_bytes((size_t)(from + n) * size, seed);
-        if (kernels->element == sizeof(float))
-            memcpy(rows[i].data, floats[i].data, (size_t)(from + n) * size);
-        else
-            tl_ref_narrow(floats[i].data, rows[i].data, from + n);
-        bool there = random_between(seed, 0, 3) > 0;
-        of[i] = there ? rows[i].data : NULL;
-        of_floats[i] = there ? floats[i].data : NULL;
+        of[i] = random_between(seed, 0, 3) > 0 ? rows[i].data : NULL;
     }
     RUN(kernels, group_rows)(of, from, groups, n, y.data, y_step);
     for (int64_t g = 0; g < groups; g++)
         check_group(kernels, of + g * group, from, n,
                     (const char *)y.data + (size_t)(g * y_step) * size);
-    RUN(kernels, group_floats)(of_floats, y.data, n);
-    check_group(kernels, of, 0, n, (const char *)y.data);
-    w->compared += (groups + 1) * n * group;
-    for (int64_t i = 0; i < count; i++) {
-        guarded_free(&rows[i]);
-        guarded_free(&floats[i]);
-    }
+    w->compared += groups * n * group;
+    for (int64_t i = 0; i < count; i++) guarded_free(&rows[i]);
     guarded_free(&y);
+}
+
+/* Rows brought together from floats. */
+static void check_group_floats(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    const int group = kernels->group;
+    const int64_t size = kernels->element;
+    int64_t n = random_between(seed, 1, 70), count = random_between(seed, 1, MOST_ROWS);
+    int64_t x_step = n + random_between(seed, 0, 5), groups = (count + group - 1) / group;
+    guarded x = guarded_random((size_t)((count - 1) * x_step + n), seed);
+    guarded y = guarded_bytes((size_t)(groups * n * group * size), seed);
+    guarded want = rounded(kernels, x.data, (count - 1) * x_step + n, seed);
+    RUN(kernels, group_floats)(x.data, x_step, count, y.data, n);
+    for (int64_t g = 0; g < groups; g++) {
+        const void *of[MOST_ROWS] = {NULL};
+        for (int64_t i = 0; i < group && g * group + i < count; i++)
+            of[i] = (const char *)want.data + (g * group + i) * x_step * size;
+        check_group(kernels, of, 0, n, (const char *)y.data + g * n * group * size);
+    }
+    w->compared += groups * n * group;
+    guarded *all[] = {&x, &y, &want};
+    free_all(all, 3);
 }
 
 static void test_conversions(void **state) {
     (void)state;
     check_tables("widen, narrow", check_bf16, 400);
     check_bf16_tables("widen, narrow", check_bf16, 400);
-    check_tables("group_rows, group_floats", check_groups, 200);
-    check_bf16_tables("group_rows, group_floats", check_groups, 200);
+    check_tables("group_rows", check_groups, 200);
+    check_bf16_tables("group_rows", check_groups, 200);
+    check_tables("group_floats", check_group_floats, 200);
+    check_bf16_tables("group_floats", check_group_floats, 200);
 }
 
 /* --- rows: the same call on elements and on floats ----------------------------------------------

@@ -53,18 +53,22 @@ static void group_rows(const void *const *rows, int64_t from, int64_t groups, in
     }
 }
 
-static __m256i row_rounded(const float *row, int64_t at, vec_mask mask) {
-    return row ? (__m256i)_mm512_cvtneps_pbh(vec_load_first(row + at, mask))
-               : _mm256_setzero_si256();
+static __m256i rounded(const float *x, vec_mask mask) {
+    return (__m256i)_mm512_cvtneps_pbh(vec_load_first(x, mask));
 }
 
-static void group_floats(const float *const *rows, void *to, int64_t n) {
+static void group_floats(const float *x, int64_t x_step, int64_t count, void *to, int64_t n) {
     elem *y = to;
-#define BODY(i, mask)                                                                              \
+    for (int64_t i = 0; i < count; i += 2, x += 2 * x_step, y += 2 * n) {
+        bool pair = i + 1 < count;
+#define BODY(j, mask)                                                                              \
     _mm512_mask_storeu_epi32(                                                                      \
-        y + 2 * (i), mask, pairs_of(row_rounded(rows[0], i, mask), row_rounded(rows[1], i, mask)))
-    FOR_VECTORS(n, BODY);
+        y + 2 * (j), mask,                                                                         \
+        pairs_of(rounded(x + (j), mask),                                                           \
+                 pair ? rounded(x + x_step + (j), mask) : _mm256_setzero_si256()))
+        FOR_VECTORS(n, BODY);
 #undef BODY
+    }
 }
 
 /* All of a table but its name and the tile. */

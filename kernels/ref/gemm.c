@@ -38,9 +38,9 @@ void tl_ref_group_rows(const void *const *rows, int64_t from, int64_t groups, in
     }
 }
 
-void tl_ref_group_floats(const float *const *rows, void *y, int64_t n) {
-    const void *const row[1] = {rows[0]};
-    tl_ref_group_rows(row, 0, 1, n, y, n);
+void tl_ref_group_floats(const float *x, int64_t x_step, int64_t count, void *to, int64_t n) {
+    float *y = to;
+    for (int64_t i = 0; i < count; i++, x += x_step, y += n) memcpy(y, x, (size_t)n * sizeof *y);
 }
 
 /* No registers need setting up. */

@@ -12,7 +12,7 @@ void tl_ref_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns);
 /* group_rows() and group_floats() where a group is one float. */
 void tl_ref_group_rows(const void *const *rows, int64_t from, int64_t groups, int64_t n, void *y,
                        int64_t y_step);
-void tl_ref_group_floats(const float *const *rows, void *y, int64_t n);
+void tl_ref_group_floats(const float *x, int64_t x_step, int64_t count, void *y, int64_t n);
 void tl_ref_gemm_nothing(void); /* gemm_begin() and gemm_end() where no register is set up */
 void tl_ref_depthwise_row(const tl_depthwise_row *row);
 void tl_ref_depthwise_grad(const tl_depthwise_grad *grad);

@@ -16,7 +16,7 @@ typedef struct pack_task {
     int64_t first;  /* panel of all groups */
 } pack_task;
 
-enum { BLOCK = 32, MAX_WIDTH = 64, MAX_GROUP = 2 };
+enum { BLOCK = 32, MAX_WIDTH = 64 };
 
 /* The place of one panel of one tap, and where it comes from. */
 typedef struct pack_tap {
@@ -26,32 +26,33 @@ typedef struct pack_tap {
     char *to;
 } pack_tap;
 
-/* `count` rows of `width` floats as the kernels want them, from row `first` of the tap on. */
-static void put_rows(const pack_task *task, const pack_tap *tap, const float *rows, int64_t first,
-                     int64_t count) {
-    const int group = task->kernels->group, width = tap->width;
-    char *to = tap->to + first * width * task->kernels->element;
-    for (int64_t i = 0; i < count; i += group, to += group * width * task->kernels->element) {
-        const float *of[MAX_GROUP];
-        for (int g = 0; g < group; g++) of[g] = i + g < count ? rows + (i + g) * width : NULL;
-        task->kernels->group_floats(of, to, width);
-    }
+/* `count` rows of `width` floats, `step` apart, as the kernels want them, from row `first` of the
+ * tap on. */
+static void put_rows(const pack_task *task, const pack_tap *tap, const float *rows, int64_t step,
+                     int64_t first, int64_t count) {
+    char *to = tap->to + first * tap->width * task->kernels->element;
+    task->kernels->group_floats(rows, step, count, to, tap->width);
 }
 
 /* From rows that are contiguous in the columns. */
 static void copy_rows(const pack_task *task, const pack_tap *tap) {
     const tl_gather_source *s = task->source;
+    const int columns = tap->columns, width = tap->width;
+    const float *scale = tap->scale;
+    if (!scale && columns == width) {
+        put_rows(task, tap, tap->from, s->k_step, 0, s->k);
+        return;
+    }
     float block[BLOCK * MAX_WIDTH];
     for (int64_t begin = 0; begin < s->k; begin += BLOCK) {
         int64_t count = s->k - begin < BLOCK ? s->k - begin : BLOCK;
         for (int64_t i = 0; i < count; i++) {
             const float *from = tap->from + (begin + i) * s->k_step;
-            float *to = block + i * tap->width;
-            for (int j = 0; j < tap->columns; j++)
-                to[j] = tap->scale ? from[j] * tap->scale[j] : from[j];
-            for (int j = tap->columns; j < tap->width; j++) to[j] = 0.0f;
+            float *to = block + i * width;
+            for (int j = 0; j < columns; j++) to[j] = scale ? from[j] * scale[j] : from[j];
+            for (int j = columns; j < width; j++) to[j] = 0.0f;
         }
-        put_rows(task, tap, block, begin, count);
+        put_rows(task, tap, block, width, begin, count);
     }
 }
 
@@ -70,6 +71,12 @@ static void transpose_four(const float *restrict from, int64_t column, const flo
 
 static const float ones[4] = {1.0f, 1.0f, 1.0f, 1.0f};
 
+/* A block of four columns, of which memory would not see in time that it will be asked for. */
+static void fetch_four(const float *from, int64_t column) {
+    for (int j = 0; j < 4; j++, from += column)
+        for (int i = 0; i < BLOCK; i += TL_LINE / (int)sizeof(float)) __builtin_prefetch(from + i);
+}
+
 /* From columns that are contiguous in k: a transposition, in blocks that stay in the first-level
  * cache. */
 static void transpose_columns(const pack_task *task, const pack_tap *tap) {
@@ -79,9 +86,12 @@ static void transpose_columns(const pack_task *task, const pack_tap *tap) {
     for (int64_t begin = 0; begin < s->k; begin += BLOCK) {
         int64_t count = s->k - begin < BLOCK ? s->k - begin : BLOCK;
         int j = 0;
-        for (; j + 4 <= tap->columns; j += 4)
-            transpose_four(tap->from + j * s->column_step + begin, s->column_step,
-                           tap->scale ? tap->scale + j : ones, block + j, width, count);
+        for (; j + 4 <= tap->columns; j += 4) {
+            const float *from = tap->from + j * s->column_step + begin;
+            if (begin + 2 * BLOCK <= s->k) fetch_four(from + BLOCK, s->column_step);
+            transpose_four(from, s->column_step, tap->scale ? tap->scale + j : ones, block + j,
+                           width, count);
+        }
         for (int64_t i = 0; j < width && i < count; i++) {
             const float *row = tap->from + begin + i;
             for (int k = j; k < width; k++) block[i * width + k] = 0.0f;
@@ -89,7 +99,7 @@ static void transpose_columns(const pack_task *task, const pack_tap *tap) {
                 block[i * width + k] =
                     row[k * s->column_step] * (tap->scale ? tap->scale[k] : 1.0f);
         }
-        put_rows(task, tap, block, begin, count);
+        put_rows(task, tap, block, width, begin, count);
     }
 }
 
