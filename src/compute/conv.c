@@ -31,23 +31,29 @@ bool tl_conv_cuts(const tl_context *ctx, const tl_conv *conv) {
     return tl_conv_is_depthwise(conv) || !tl_winograd_choose(ctx, conv).m;
 }
 
-void tl_conv_input_rows(const tl_conv *conv, int64_t begin, int64_t end, int64_t *in_begin,
-                        int64_t *in_end) {
-    int64_t extent = (int64_t)(conv->kh - 1) * conv->dilation_h + 1;
-    int64_t first = begin * conv->stride_h - conv->pad_top;
-    int64_t last = (end - 1) * conv->stride_h - conv->pad_top + extent;
-    *in_begin = first < 0 ? 0 : first < conv->h ? first : conv->h - 1;
-    *in_end = last > conv->h ? conv->h : last > *in_begin ? last : *in_begin + 1;
+tl_rows tl_rows_under(const tl_row_window *w, tl_rows out) {
+    int64_t first = out.begin * w->stride - w->before;
+    int64_t last = (out.end - 1) * w->stride - w->before + w->extent;
+    tl_rows in = {first < 0 ? 0 : first < w->height ? first : w->height - 1, w->height};
+    if (last < in.end) in.end = last > in.begin ? last : in.begin + 1;
+    return in;
 }
 
-tl_conv tl_conv_band(const tl_conv *conv, int64_t begin, int64_t end) {
+tl_row_window tl_conv_window(const tl_conv *conv) {
+    return (tl_row_window){.stride = conv->stride_h,
+                           .before = conv->pad_top,
+                           .extent = (int64_t)(conv->kh - 1) * conv->dilation_h + 1,
+                           .height = conv->h};
+}
+
+tl_conv tl_conv_band(const tl_conv *conv, tl_rows out) {
     tl_conv band = *conv;
-    int64_t in_begin, in_end;
-    tl_conv_input_rows(conv, begin, end, &in_begin, &in_end);
+    tl_row_window window = tl_conv_window(conv);
+    tl_rows in = tl_rows_under(&window, out);
     band.band = true;
-    band.h = in_end - in_begin;
-    band.oh = end - begin;
-    band.pad_top = (int)(conv->pad_top + in_begin - begin * conv->stride_h);
+    band.h = in.end - in.begin;
+    band.oh = out.end - out.begin;
+    band.pad_top = (int)(conv->pad_top + in.begin - out.begin * conv->stride_h);
     return band;
 }
 

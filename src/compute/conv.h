@@ -34,6 +34,19 @@ typedef struct tl_epilogue {
     tl_follow *follow; /* or NULL */
 } tl_epilogue;
 
+/* Rows [begin, end) of a map N H W C. */
+typedef struct tl_rows {
+    int64_t begin, end;
+} tl_rows;
+
+/* What a map's rows are made of: row i of `extent` rows of the input from i * stride - before on, as
+ * far as these are among its `height`. */
+typedef struct tl_row_window {
+    int64_t stride, before, extent, height;
+} tl_row_window;
+/* The input's rows that the output's are made of, one at least. */
+tl_rows tl_rows_under(const tl_row_window *window, tl_rows out);
+
 /* A convolution. Dense layers are 1x1 convolutions over n rows with h = w = 1. */
 typedef struct tl_conv {
     int64_t n, h, w, ic;
@@ -52,11 +65,9 @@ typedef struct tl_conv {
 bool tl_conv_writes_f32(const tl_context *ctx, const tl_conv *conv);
 /* Whether some rows of the output, computed by themselves, have the same bits. */
 bool tl_conv_cuts(const tl_context *ctx, const tl_conv *conv);
-/* The rows of the input that rows [begin, end) of the output are made of, one at least. */
-void tl_conv_input_rows(const tl_conv *conv, int64_t begin, int64_t end, int64_t *in_begin,
-                        int64_t *in_end);
-/* These rows as a convolution of their own, of an input of just these rows. */
-tl_conv tl_conv_band(const tl_conv *conv, int64_t begin, int64_t end);
+tl_row_window tl_conv_window(const tl_conv *conv);
+/* These rows as a convolution of their own, of an input of just what they are made of. */
+tl_conv tl_conv_band(const tl_conv *conv, tl_rows out);
 
 /* Buffers never overlap. `work` holds at least tl_conv_work_bytes() and, like `packed`, begins at a
  * cache line. */

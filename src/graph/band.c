@@ -42,11 +42,7 @@ static int maker(const tl_plan *plan, const tl_band *band, int value) {
 static void want_inputs(const tl_plan *plan, const tl_band *band, const tl_step *step, tl_rows out,
                         tl_rows *want) {
     const tl_node *node = &plan->graph->node[step->node];
-    tl_view in[TL_BAND_INPUTS];
-    float *param[TL_MAX_PARAMS];
-    tl_op_call whole = tl_step_call_into(plan, step, 1, in, param);
-    tl_rows rows;
-    node->op->rows(&whole, out, &rows);
+    tl_rows rows = tl_rows_under(&step->window, out);
     for (int i = 0; i < node->input_count; i++) {
         int from = maker(plan, band, node->input[i]);
         if (from >= 0) widen(&want[from - band->first], rows);
@@ -84,8 +80,7 @@ static size_t step_work(const tl_plan *plan, const tl_step *step, tl_rows out) {
     tl_view in[TL_BAND_INPUTS];
     float *param[TL_MAX_PARAMS];
     tl_op_call call = tl_step_call_into(plan, step, 1, in, param);
-    tl_rows rows;
-    node->op->rows(&call, out, &rows);
+    tl_rows rows = tl_rows_under(&step->window, out);
     tl_op_band band = {out, in[0].shape.dim[1]};
     for (int i = 0; i < node->input_count; i++) in[i].shape.dim[1] = rows.end - rows.begin;
     call.out.shape.dim[1] = out.end - out.begin;
@@ -159,8 +154,8 @@ static bool fit_rows(tl_plan *plan, tl_band *band) {
 
 /* --- which ------------------------------------------------------------------------------------ */
 
-/* Whether the step can be in a band at all. */
-static bool can_join(const tl_plan *plan, const tl_step *step) {
+/* Whether the step can be in a band at all; sets its window. */
+static bool can_join(const tl_plan *plan, tl_step *step) {
     const tl_node *node = &plan->graph->node[step->node];
     if (step->backward || step->live || step->packs || step->alias || !node->op->rows) return false;
     if (node->input_count > TL_BAND_INPUTS) return false;
@@ -170,9 +165,7 @@ static bool can_join(const tl_plan *plan, const tl_step *step) {
     tl_op_call whole = tl_step_call_into(plan, step, 1, in, param);
     for (int i = 0; i < node->input_count; i++)
         if (in[i].shape.rank != 4) return false;
-    tl_rows rows;
-    return whole.out.shape.rank == 4 &&
-           node->op->rows(&whole, (tl_rows){0, whole.out.shape.dim[1]}, &rows);
+    return whole.out.shape.rank == 4 && node->op->rows(&whole, &step->window);
 }
 
 static int reads(const tl_plan *plan, const tl_step *step, int value) {

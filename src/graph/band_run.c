@@ -29,11 +29,10 @@ static void run_step(const band_walk *w, int s) {
     const tl_plan *plan = w->plan;
     const tl_step *step = &plan->step[s];
     const tl_node *node = &plan->graph->node[step->node];
-    tl_rows out = w->fresh[s - w->band->first], from;
+    tl_rows out = w->fresh[s - w->band->first], from = tl_rows_under(&step->window, out);
     tl_view in[TL_BAND_INPUTS];
     float *param[TL_MAX_PARAMS];
     tl_op_call call = tl_step_call_into(plan, step, 1, in, param);
-    node->op->rows(&call, out, &from);
     tl_op_band band = {out, in[0].shape.dim[1]};
     for (int i = 0; i < node->input_count; i++) {
         in[i].data = row_data(w, node->input[i], from.begin);

@@ -172,12 +172,12 @@ static tl_conv conv_of(const tl_op_call *call) {
     if (!call->band) return whole_conv(call->attr, &in, call->in[0].dtype);
     in.dim[1] = call->band->in_height;
     tl_conv whole = whole_conv(call->attr, &in, call->in[0].dtype);
-    return tl_conv_band(&whole, call->band->out.begin, call->band->out.end);
+    return tl_conv_band(&whole, call->band->out);
 }
 
-static bool rows(const tl_op_call *whole, tl_rows out, tl_rows *in) {
+static bool rows(const tl_op_call *whole, tl_row_window *window) {
     tl_conv conv = conv_of(whole);
-    tl_conv_input_rows(&conv, out.begin, out.end, &in->begin, &in->end);
+    *window = tl_conv_window(&conv);
     return tl_conv_cuts(whole->ctx, &conv);
 }
 

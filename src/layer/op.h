@@ -75,11 +75,6 @@ typedef struct tl_op_memory {
 
 /* --- parts of maps -----------------------------------------------------------------------------
  */
-/* Rows [begin, end) of a map N H W C. */
-typedef struct tl_rows {
-    int64_t begin, end;
-} tl_rows;
-
 /* A call for some rows of its output: the call's tensors hold just these, and what they are made
  * of. */
 typedef struct tl_op_band {
@@ -178,11 +173,10 @@ typedef struct tl_op {
      * which then need not read them for what is kept of them in call->followed. NULL: no use for
      * it. */
     void (*follow)(const tl_op_call *call, const tl_followed *rows);
-    /* Answers which rows of its inputs rows `out` of its output are made of in forward without
-     * training, for `whole` shapes: at least one row, and both ends grow with those of `out`. False
-     * when rows by themselves would not give the same bits. NULL: they never would. Calls with a
-     * band are made only after this. */
-    bool (*rows)(const tl_op_call *whole, tl_rows out, tl_rows *in);
+    /* Answers which rows of its inputs the rows of its output are made of in forward without
+     * training, for `whole` shapes. False when rows by themselves would not give the same bits.
+     * NULL: they never would. Calls with a band are made only after this. */
+    bool (*rows)(const tl_op_call *whole, tl_row_window *window);
     /* TL_OP_BF16 only: whether forward from inputs of bf16 can write an output of f32 (and then
      * read an epilogue's residual of f32). NULL: it cannot. */
     bool (*writes_f32)(const tl_op_call *call);
@@ -203,7 +197,7 @@ tl_status tl_op_infer(const tl_op *op, const void *attr, int input_count, const 
 void tl_op_pack(const tl_op *op, const tl_op_call *call, const float *scale, float *packed);
 
 /* op->rows of operators that work element by element, or channel by channel. */
-bool tl_op_same_rows(const tl_op_call *whole, tl_rows out, tl_rows *in);
+bool tl_op_same_rows(const tl_op_call *whole, tl_row_window *window);
 
 /* The operator of that name, or NULL. */
 const tl_op *tl_op_find(const char *name);
