@@ -39,8 +39,8 @@ typedef struct tl_rows {
     int64_t begin, end;
 } tl_rows;
 
-/* What a map's rows are made of: row i of `extent` rows of the input from i * stride - before on, as
- * far as these are among its `height`. */
+/* What a map's rows are made of: row i of `extent` rows of the input from i * stride - before on,
+ * as far as these are among its `height`. */
 typedef struct tl_row_window {
     int64_t stride, before, extent, height;
 } tl_row_window;

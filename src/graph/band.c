@@ -192,8 +192,8 @@ static bool is_worthwhile(const tl_plan *plan, const tl_band *band) {
     return false;
 }
 
-/* The longest good band that begins with step s; one that ends in a small value is better, since
- * that is written and read whole. */
+/* The good band that begins with step s and ends where values grow again: its last one is written
+ * and read whole, and with more steps fewer rows at a time stay in the cache. */
 static bool find_band(tl_plan *plan, int s, tl_band *best) {
     size_t best_bytes = SIZE_MAX;
     tl_band band = {.first = s};
@@ -201,7 +201,8 @@ static bool find_band(tl_plan *plan, int s, tl_band *best) {
         if (!can_join(plan, &plan->step[e])) break;
         band.last = e;
         size_t bytes = plan->value[plan->step[e].out].bytes;
-        if (e == s || bytes > best_bytes || !is_closed(plan, &band)) continue;
+        if (bytes > best_bytes) break;
+        if (e == s || !is_closed(plan, &band)) continue;
         if (!is_worthwhile(plan, &band) || !fit_rows(plan, &band)) continue;
         *best = band;
         best_bytes = bytes;

@@ -107,11 +107,11 @@ typedef struct tl_step {
     bool own_pack;   /* shares its pack with nobody, since a parameter is exposed */
     tl_op_memory memory;
     tl_pack *pack;
-    uint64_t key;       /* as in the pack that it is about to make */
-    const void *cached; /* the pack's values in a mapped file, or NULL */
-    int band;           /* in plan->band, or -1 */
+    uint64_t key;         /* as in the pack that it is about to make */
+    const void *cached;   /* the pack's values in a mapped file, or NULL */
+    int band;             /* in plan->band, or -1 */
     tl_row_window window; /* what the rows of its output are made of, when it is in a band */
-    size_t lane_value;  /* where in a lane its output is, when that is banded */
+    size_t lane_value;    /* where in a lane its output is, when that is banded */
     int saved, work_forward, work_backward, work_again, packed; /* buffers */
     int follower;           /* the step that follows the rows which this one writes; or -1 */
     int followed;           /* buffer: what this step has kept as a follower */
