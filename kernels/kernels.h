@@ -197,13 +197,15 @@ static inline int tl_winograd_points(tl_winograd f) {
  * of k must lie together and its values are not neighbours anyway, they are written one by one:
  * `lane` says which, 0 comes first and clears the others. */
 
-/* v[p * v_step + channel] of point p from the inputs x[p][channel]; grouped,
+/* v[p * v_step + channel] of point p from the inputs x[p][first + channel]; grouped,
  * v[p * v_step + channel * group + lane]. */
 typedef struct tl_winograd_input {
     tl_winograd f;
-    const void *const *x; /* [points] pixels; zeros where the tile leaves the image */
+    const void *const *x;    /* [points] pixels; zeros where the tile leaves the image */
+    const void *const *next; /* pixels of the next call, which are fetched; or x */
+    int64_t first, c;        /* of the pixels' channels */
     void *v;
-    int64_t v_step, c;
+    int64_t v_step;
     bool grouped;
     int lane;
 } tl_winograd_input;
@@ -215,6 +217,7 @@ typedef struct tl_winograd_output {
     int64_t t_step, c;
     void *y;
     const int64_t *y_at; /* [area of m] offsets of pixels, negative where there is none */
+    const int64_t *next; /* those of the next call, which are fetched; or y_at */
     bool accumulate;
     const float *bias;    /* [c] or NULL */
     const void *residual; /* as y, or NULL */

@@ -247,7 +247,7 @@ static inline void ref_bf16_winograd_factor(const tl_winograd_input *t, int pixe
         float x[16], v[16];
         const void *of[16];
         for (int i = 0; i < pixels; i++) {
-            x[i] = ref_bf16_get(((const bf16 *)t->x[i])[c]);
+            x[i] = ref_bf16_get(((const bf16 *)t->x[i])[t->first + c]);
             of[i] = &x[i];
         }
         tl_winograd_input call = {.f = t->f, .x = of, .v = v, .v_step = 1, .c = 1};

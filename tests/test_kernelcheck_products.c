@@ -407,13 +407,17 @@ static void check_factor(const struct tl_kernels *kernels, bool gradient, uint64
     bool grouped = gradient || random_between(seed, 0, 1);
     lanes l = random_lanes(kernels, grouped, seed);
     int64_t c = random_between(seed, 1, 50), step = (c + random_between(seed, 0, 5)) * l.group;
-    guarded x = random_elements(kernels, (size_t)(count * c), seed);
+    int64_t first = random_between(seed, 0, 20), apart = first + c;
+    guarded x = random_elements(kernels, (size_t)(count * apart), seed);
     guarded v = random_elements(kernels, (size_t)((points - 1) * step + c * l.group), seed);
     const void *pixels[TL_WINOGRAD_POINTS];
-    for (int p = 0; p < count; p++) pixels[p] = element_ptr(kernels, x.data, p * c);
+    for (int p = 0; p < count; p++) pixels[p] = element_ptr(kernels, x.data, p * apart);
     guarded list = guarded_of(pixels, (size_t)count * sizeof *pixels);
+    const void *const *tile = (const void *const *)(const void *)list.data;
     tl_winograd_input call = {.f = f,
-                              .x = (const void *const *)(const void *)list.data,
+                              .x = tile,
+                              .next = tile,
+                              .first = first,
                               .v = v.data,
                               .v_step = step,
                               .c = c,
@@ -428,7 +432,7 @@ static void check_factor(const struct tl_kernels *kernels, bool gradient, uint64
         for (int64_t k = 0; k < c; k++) {
             const double *matrix = gradient ? matrices.gradient[0] : matrices.in[0];
             exact sum = transform_point(matrix, gradient ? 4 : MAX_SIDE, f, lines, side, p, kernels,
-                                        x.data, k, c);
+                                        x.data, first + k, apart);
             for (int i = 0; i < l.group; i++)
                 compare_lane(w, kernels, &v, p * step + k * l.group + i,
                              i < l.written ? &sum : NULL);
@@ -465,6 +469,7 @@ static void check_winograd_output(const struct tl_kernels *kernels, uint64_t *se
                                .c = c,
                                .y = y.data,
                                .y_at = (const int64_t *)(const void *)offsets.data,
+                               .next = (const int64_t *)(const void *)offsets.data,
                                .accumulate = random_between(seed, 0, 1),
                                .bias = random_between(seed, 0, 1) ? bias.data : NULL,
                                .residual = random_between(seed, 0, 1) ? residual.data : NULL,

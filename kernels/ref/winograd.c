@@ -52,7 +52,7 @@ static void transform_pixels(const tl_winograd_input *t, line_fn fn, int lines) 
     float in[TL_WINOGRAD_POINTS], out[TL_WINOGRAD_POINTS];
     int pixels = tl_winograd_area(t->f, lines), points = tl_winograd_points(t->f);
     for (int64_t c = 0; c < t->c; c++) {
-        for (int p = 0; p < pixels; p++) in[p] = ((const float *)t->x[p])[c];
+        for (int p = 0; p < pixels; p++) in[p] = ((const float *)t->x[p])[t->first + c];
         transform(fn, t->f.axes, lines, t->f.m + t->f.r - 1, in, out);
         for (int p = 0; p < points; p++) ((float *)t->v)[p * t->v_step + c] = out[p];
     }

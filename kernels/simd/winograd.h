@@ -79,12 +79,15 @@ WINOGRAD_INLINE void winograd_put(elem *v, int64_t step, const int side, const b
     }
 }
 
-/* Every `step`th of `count` pixels. */
-WINOGRAD_INLINE void winograd_pixels(const void *const *x, const int step, const int count,
-                                     int64_t channel, vec_mask mask, vec *line) {
+/* Every `step`th of `count` pixels, from the first on. */
+WINOGRAD_INLINE void winograd_pixels(const tl_winograd_input *t, const int first, const int step,
+                                     const int count, int64_t channel, vec_mask mask, vec *line) {
+    channel += t->first;
     UNROLL
-    for (int i = 0; i < count; i++)
-        line[i] = elem_load_first((const elem *)x[i * step] + channel, mask);
+    for (int i = 0; i < count; i++) {
+        line[i] = elem_load_first((const elem *)t->x[first + i * step] + channel, mask);
+        __builtin_prefetch((const elem *)t->next[first + i * step] + channel, 0, 3);
+    }
 }
 
 /* The same of rows of floats. */
@@ -101,11 +104,11 @@ WINOGRAD_INLINE void winograd_input_channels(const tl_winograd_input *t, const i
     elem *v = (elem *)t->v + channel * (grouped ? ELEM_GROUP : 1);
     vec line[WINOGRAD_SIDE], result[WINOGRAD_SIDE], half[WINOGRAD_SIDE][WINOGRAD_SIDE];
     if (axes == 1) {
-        winograd_pixels(t->x, 1, side, channel, mask, half[0]);
+        winograd_pixels(t, 0, 1, side, channel, mask, half[0]);
     } else {
         UNROLL
         for (int j = 0; j < side; j++) {
-            winograd_pixels(t->x + j, side, side, channel, mask, line);
+            winograd_pixels(t, j, side, side, channel, mask, line);
             winograd_input_line(side, line, result);
             UNROLL
             for (int i = 0; i < side; i++) half[i][j] = result[i];
@@ -134,7 +137,7 @@ WINOGRAD_INLINE void winograd_gradient_channels(const tl_winograd_input *t, cons
     vec line[WINOGRAD_SIDE], result[WINOGRAD_SIDE], half[WINOGRAD_SIDE][WINOGRAD_SIDE];
     UNROLL
     for (int j = 0; j < m; j++) {
-        winograd_pixels(t->x + j, m, m, channel, mask, line);
+        winograd_pixels(t, j, m, m, channel, mask, line);
         winograd_gradient_line(m, line, result);
         UNROLL
         for (int i = 0; i < side; i++) half[i][j] = result[i];
@@ -181,6 +184,7 @@ static __attribute__((noinline)) void winograd_finish(const tl_winograd_output *
     vec bias = t->bias ? vec_load_first(t->bias + channel, mask) : vec_set(0.0f);
     for (int i = 0; i < t->f.m; i++) {
         int64_t at = t->y_at[line * t->f.m + i];
+        __builtin_prefetch((elem *)t->y + t->next[line * t->f.m + i] + channel, 1, 3);
         if (at < 0) continue;
         at += channel;
         elem *y = (elem *)t->y + at;

@@ -11,6 +11,7 @@
 #include "compute/follow.h"
 
 enum { BLOCK_TILES = 56, STREAM_BYTES = 1 << 18 };
+enum { FETCH_BYTES = 16 << 10 }; /* a tile of outputs that is fetched: part of the first cache */
 
 typedef struct winograd_plan {
     const struct tl_kernels *kernels;
@@ -143,23 +144,32 @@ static void place_tile(const winograd_plan *p, int64_t tile, int64_t *n, int64_t
     *n = tile / p->tiles_x / p->tiles_y;
 }
 
+/* Zeros where a tile leaves the image. */
+static void find_pixels(const winograd_plan *p, int64_t tile, const void **pixels) {
+    const tl_conv *c = p->conv;
+    int64_t n, y, x;
+    place_tile(p, tile, &n, &y, &x);
+    for (int i = 0; i < p->points; i++) {
+        int64_t in_y = y - c->pad_top + i / p->in_w, in_x = x - c->pad_left + i % p->in_w;
+        bool inside = in_y >= 0 && in_y < c->h && in_x >= 0 && in_x < c->w;
+        int64_t at = ((n * c->h + in_y) * c->w + in_x) * c->ic;
+        pixels[i] = inside ? tl_element(p->x, at, p->kernels->element) : p->zero;
+    }
+}
+
 static void transform_inputs(void *arg, int64_t begin, int64_t end) {
     const winograd_block *b = arg;
     const winograd_plan *p = b->plan;
     const tl_conv *c = p->conv;
     const int element = p->kernels->element;
+    const void *pixels[2][TL_WINOGRAD_POINTS];
+    find_pixels(p, b->first + begin, pixels[begin % 2]);
     for (int64_t tile = begin; tile < end; tile++) {
-        int64_t n, y, x;
-        place_tile(p, b->first + tile, &n, &y, &x);
-        const void *pixels[TL_WINOGRAD_POINTS];
-        for (int i = 0; i < p->points; i++) {
-            int64_t in_y = y - c->pad_top + i / p->in_w, in_x = x - c->pad_left + i % p->in_w;
-            bool inside = in_y >= 0 && in_y < c->h && in_x >= 0 && in_x < c->w;
-            int64_t at = ((n * c->h + in_y) * c->w + in_x) * c->ic;
-            pixels[i] = inside ? tl_element(p->x, at, element) : p->zero;
-        }
+        bool more = tile + 1 < end;
+        if (more) find_pixels(p, b->first + tile + 1, pixels[(tile + 1) % 2]);
         tl_winograd_input call = {.f = p->form,
-                                  .x = pixels,
+                                  .x = pixels[tile % 2],
+                                  .next = pixels[(tile + more) % 2],
                                   .v = tl_element_of(b->v, tile * p->v_row, element),
                                   .v_step = p->v_point,
                                   .c = c->ic};
@@ -201,25 +211,35 @@ static void multiply_panels(void *arg, int64_t begin, int64_t end) {
     p->kernels->gemm_end();
 }
 
+static void find_outputs(const winograd_plan *p, int64_t tile, int64_t *y_at) {
+    const tl_conv *c = p->conv;
+    int64_t n, y, x;
+    place_tile(p, tile, &n, &y, &x);
+    for (int i = 0; i < p->tile_h * p->tile_w; i++) {
+        int64_t out_y = y + i / p->tile_w, out_x = x + i % p->tile_w;
+        bool inside = out_y < c->oh && out_x < c->ow;
+        y_at[i] = inside ? ((n * c->oh + out_y) * c->ow + out_x) * c->oc : -1;
+    }
+}
+
 static void transform_outputs(void *arg, int64_t begin, int64_t end) {
     const winograd_block *b = arg;
     const winograd_plan *p = b->plan;
     const tl_conv *c = p->conv;
     const tl_epilogue *e = p->epilogue;
+    const bool fetches = p->tile_h * p->tile_w * c->oc * p->kernels->element <= FETCH_BYTES;
+    int64_t y_at[2][TL_WINOGRAD_POINTS];
+    find_outputs(p, b->first + begin, y_at[begin % 2]);
     for (int64_t tile = begin; tile < end; tile++) {
-        int64_t n, y, x, y_at[TL_WINOGRAD_POINTS];
-        place_tile(p, b->first + tile, &n, &y, &x);
-        for (int i = 0; i < p->tile_h * p->tile_w; i++) {
-            int64_t out_y = y + i / p->tile_w, out_x = x + i % p->tile_w;
-            bool inside = out_y < c->oh && out_x < c->ow;
-            y_at[i] = inside ? ((n * c->oh + out_y) * c->ow + out_x) * c->oc : -1;
-        }
+        bool more = tile + 1 < end;
+        if (more) find_outputs(p, b->first + tile + 1, y_at[(tile + 1) % 2]);
         tl_winograd_output call = {.f = p->form,
                                    .t = b->t + tile * c->oc,
                                    .t_step = p->t_point,
                                    .c = c->oc,
                                    .y = p->y,
-                                   .y_at = y_at,
+                                   .y_at = y_at[tile % 2],
+                                   .next = y_at[(tile + (more && fetches)) % 2],
                                    .accumulate = p->add,
                                    .bias = e ? e->bias : NULL,
                                    .residual = e ? e->residual : NULL,

@@ -63,61 +63,70 @@ size_t tl_winograd_weights_work_bytes(tl_context *ctx, const tl_conv *conv, tl_w
            (size_t)(p.points * p.s_point) * sizeof(float);
 }
 
-/* One tile's pixels, from (y, x) of an image [h][w][channels] on; zeros outside. */
-static void find_pixels(const weights_plan *p, const void *image, int64_t h, int64_t w,
-                        int64_t channels, int64_t y, int64_t x, int side, const void **pixels) {
+/* The pixels of `side` x `side` from (y, x) of image n of [h][w][channels] on; zeros outside. */
+static void find_square(const weights_plan *p, const void *images, int64_t h, int64_t w,
+                        int64_t channels, int64_t n, int64_t y, int64_t x, int side,
+                        const void **pixels) {
     for (int i = 0; i < side * side; i++) {
         int64_t at_y = y + i / side, at_x = x + i % side;
         bool inside = at_y >= 0 && at_y < h && at_x >= 0 && at_x < w;
-        int64_t at = (at_y * w + at_x) * channels;
-        pixels[i] = inside ? tl_element(image, at, p->kernels->element) : p->zero;
+        int64_t at = ((n * h + at_y) * w + at_x) * channels;
+        pixels[i] = inside ? tl_element(images, at, p->kernels->element) : p->zero;
     }
 }
 
-/* Transforms the pixels `width` channels at a time, as value number `tile` of the sum; these are
- * `step` elements apart in `to`. */
-static void transform(const weights_plan *p, void (*kernel)(const tl_winograd_input *),
-                      const void **pixels, int side, int64_t channels, int width, void *to,
-                      int64_t tile, int64_t step, int64_t point) {
-    const int element = p->kernels->element, group = p->kernels->group;
-    int64_t at = tile / group * group * width;
-    for (int64_t channel = 0; channel < channels; channel += width) {
-        int64_t left = channels - channel;
-        tl_winograd_input call = {.f = p->form,
-                                  .x = pixels,
-                                  .v = tl_element_of(to, at, element),
-                                  .v_step = point,
-                                  .c = left < width ? left : width,
-                                  .grouped = true,
-                                  .lane = (int)(tile % group)};
-        kernel(&call);
-        for (int i = 0; i < side * side; i++) pixels[i] = tl_element(pixels[i], width, element);
-        at += step;
-    }
-}
+typedef struct tile_pixels {
+    const void *dy[TL_WINOGRAD_POINTS], *x[TL_WINOGRAD_POINTS];
+} tile_pixels;
 
-static void transform_tile(const weights_plan *p, int64_t i) {
+static void find_pixels(const weights_plan *p, int64_t tile, tile_pixels *pixels) {
     const tl_conv *c = p->conv;
-    const int mr = p->kernels->mr, nr = p->kernels->nr, element = p->kernels->element;
-    int64_t tile = p->first + i;
     int64_t x = tile % p->tiles_x * p->form.m, y = tile / p->tiles_x % p->tiles_y * p->form.m;
     int64_t n = tile / p->tiles_x / p->tiles_y;
-    const void *pixels[TL_WINOGRAD_POINTS];
-    find_pixels(p, tl_element(p->dy, n * c->oh * c->ow * c->oc, element), c->oh, c->ow, c->oc, y, x,
-                p->form.m, pixels);
-    transform(p, p->kernels->winograd_gradient, pixels, p->form.m, c->oc, mr, p->u, i, p->u_row,
-              p->u_point);
-    find_pixels(p, tl_element(p->x, n * c->h * c->w * c->ic, element), c->h, c->w, c->ic,
-                y - c->pad_top, x - c->pad_left, p->form.m + 2, pixels);
-    transform(p, p->kernels->winograd_input, pixels, p->form.m + 2, c->ic, nr, p->v, i, p->v_panel,
-              p->v_point);
+    find_square(p, p->dy, c->oh, c->ow, c->oc, n, y, x, p->form.m, pixels->dy);
+    find_square(p, p->x, c->h, c->w, c->ic, n, y - c->pad_top, x - c->pad_left, p->form.m + 2,
+                pixels->x);
+}
+
+/* Transforms the call's pixels `width` of `channels` at a time, as value number `tile` of the sum;
+ * these are `step` elements apart in `to`. */
+static void transform(const weights_plan *p, void (*kernel)(const tl_winograd_input *),
+                      tl_winograd_input call, int64_t channels, int width, void *to, int64_t tile,
+                      int64_t step) {
+    const int element = p->kernels->element, group = p->kernels->group;
+    int64_t at = tile / group * group * width;
+    call.f = p->form;
+    call.grouped = true;
+    call.lane = (int)(tile % group);
+    for (; call.first < channels; call.first += width, at += step) {
+        int64_t left = channels - call.first;
+        call.c = left < width ? left : width;
+        call.v = tl_element_of(to, at, element);
+        kernel(&call);
+    }
+}
+
+static void transform_tile(const weights_plan *p, int64_t i, const tile_pixels *tile,
+                           const tile_pixels *next) {
+    const struct tl_kernels *k = p->kernels;
+    tl_winograd_input dy = {.x = tile->dy, .next = next->dy, .v_step = p->u_point};
+    transform(p, k->winograd_gradient, dy, p->conv->oc, k->mr, p->u, i, p->u_row);
+    tl_winograd_input x = {.x = tile->x, .next = next->x, .v_step = p->v_point};
+    transform(p, k->winograd_input, x, p->conv->ic, k->nr, p->v, i, p->v_panel);
 }
 
 /* Tiles of a group are written by one thread, in order. */
 static void transform_groups(void *arg, int64_t begin, int64_t end) {
     const weights_plan *p = arg;
     const int group = p->kernels->group;
-    for (int64_t i = begin * group; i < end * group && i < p->count; i++) transform_tile(p, i);
+    tile_pixels pixels[2];
+    int64_t i = begin * group, last = end * group < p->count ? end * group : p->count;
+    find_pixels(p, p->first + i, &pixels[i % 2]);
+    for (; i < last; i++) {
+        bool more = i + 1 < last;
+        if (more) find_pixels(p, p->first + i + 1, &pixels[(i + 1) % 2]);
+        transform_tile(p, i, &pixels[i % 2], &pixels[(i + more) % 2]);
+    }
 }
 
 static void multiply_panels(void *arg, int64_t begin, int64_t end) {
