@@ -64,7 +64,7 @@ static weights_plan make_plan(tl_context *ctx, const tl_conv *c, const tl_joined
     if (group > 1) p.dy_bytes = tl_cut_bytes((size_t)(most / group * p.dy_step * element));
     p.slot_bytes = PANELS * p.panel_bytes + p.dy_bytes +
                    tl_cut_bytes((size_t)(most + MAX_GROUP) * sizeof(void *));
-    p.cut = tl_cut_choose(p.units, p.tiles, tl_context_threads(ctx));
+    p.cut = tl_cut_choose(p.units, 1, p.tiles, tl_context_threads(ctx));
     return p;
 }
 

@@ -34,14 +34,15 @@ typedef struct tl_cut {
     int rows, columns;
 } tl_cut;
 
-/* At most `slots` rectangles of which the largest is as small as can be; cuts along rows are
- * preferred. */
-static inline tl_cut tl_cut_choose(int64_t rows, int64_t columns, int slots) {
+/* At most `slots` rectangles, cut between tiles of `height` rows, of which the largest is as small
+ * as can be; cuts along rows are preferred. */
+static inline tl_cut tl_cut_choose(int64_t rows, int64_t height, int64_t columns, int slots) {
     tl_cut best = {1, 1};
-    int64_t best_cost = rows * columns;
+    int64_t tiles = (rows + height - 1) / height, best_cost = rows * columns;
     for (int r = slots; r >= 1; r--) {
         int c = slots / r;
-        int64_t cost = ((rows + r - 1) / r) * ((columns + c - 1) / c);
+        int64_t high = (tiles + r - 1) / r * height, wide = (columns + c - 1) / c;
+        int64_t cost = (high < rows ? high : rows) * wide;
         if (cost < best_cost) {
             best_cost = cost;
             best = (tl_cut){r, c};

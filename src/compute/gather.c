@@ -114,7 +114,7 @@ static gather_plan make_plan(tl_context *ctx, const tl_gather *g) {
     p.slot_bytes = slot_bytes(&p);
     p.streams = p.group_bytes * (size_t)g->groups > STREAM_BYTES;
     p.a_streams = p.rows * g->a_pixel * element > STREAM_BYTES;
-    p.cut = tl_cut_choose(p.tiles, p.panels * g->groups, tl_context_threads(ctx));
+    p.cut = tl_cut_choose(p.rows, kernels->mr, p.panels * g->groups, tl_context_threads(ctx));
     return p;
 }
 
