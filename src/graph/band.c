@@ -5,7 +5,7 @@
 
 enum {
     LANE_BYTES = 640 << 10,  /* of rows and weights: they stay in a core's second-level cache */
-    VALUE_BYTES = 256 << 10, /* a value that is not larger stays there by itself */
+    VALUE_BYTES = 512 << 10, /* a value that is not larger stays there by itself */
     MIN_PIXELS = 56,         /* of a few rows: enough to fill the kernels' tiles */
     ALIGNMENT = 64
 };
