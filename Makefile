@@ -77,8 +77,8 @@ COLD = src/io/ src/graph/ src/model/ src/data/ src/finetune/ src/cli/ src/image/
 	src/layer/shape.o src/tensor/npy.o src/layer/batch_norm.o src/layer/batch_norm_rows.o
 LEVEL = -O2
 $(foreach code,$(HOT),$(BUILD)/obj/$(code)%.o): LEVEL = -O3
-$(BUILD)/obj/kernels/ref/%.o $(BUILD)/obj/kernels/avx512bf16/%.o $(BUILD)/obj/kernels/avx512/gemm.o $(BUILD)/obj/kernels/avx2/gemm.o \
-	$(BUILD)/obj/kernels/neon/gemm.o: LEVEL = -O2
+$(BUILD)/obj/kernels/ref/%.o $(BUILD)/obj/kernels/avx512bf16/%.o \
+	$(foreach code,gemm table,$(foreach isa,avx512 avx2 neon,$(BUILD)/obj/kernels/$(isa)/$(code).o)): LEVEL = -O2
 $(foreach code,$(COLD),$(BUILD)/obj/$(code)$(if $(code:%.o=),%.o)): LEVEL = -Os
 
 # What computes calls nothing of the caller's, who could throw through it: the tables for unwinding, a tenth of the

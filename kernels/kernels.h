@@ -33,6 +33,11 @@ static inline bool tl_act_keeps_output(tl_act act) {
            act == TL_ACT_HARD_SIGMOID;
 }
 
+/* Whether its slope is 1 where its input, or output, lies between two bounds and 0 elsewhere. */
+static inline bool tl_act_clips(tl_act act) {
+    return act == TL_ACT_NONE || act == TL_ACT_RELU || act == TL_ACT_RELU6;
+}
+
 /* --- matrix multiplication ------------------------------------------------------------------- */
 
 /* A column of register tiles of a batch-reduce matrix multiplication (Georganas et al.,
@@ -151,6 +156,17 @@ typedef struct tl_pool_row {
     float weight;
 } tl_pool_row;
 enum { TL_NO_PLACE = 255 };
+
+/* --- gradients of normalised rows ------------------------------------------------------------- */
+
+/* dz = dy act'(v) of rows of c channels, for an activation that clips. */
+typedef struct tl_slopes {
+    const void *x, *dy;
+    tl_act act;
+    const void *v;              /* as in act_backward; NULL: x * scale[c] + shift[c] */
+    const float *scale, *shift; /* not read where v is given or nothing clips */
+    void *dz;                   /* where it is stored, which may be dy; or NULL */
+} tl_slopes;
 
 /* --- pictures of 8-bit RGB -------------------------------------------------------------------- */
 
@@ -301,17 +317,16 @@ struct tl_kernels {
     void (*add)(const void *a, const void *b, void *y, int64_t n);
     void (*mul)(const void *a, const void *b, void *y, int64_t n);
 
-    /* Rows of c channels: y = act(x * scale[c] + shift[c]). */
-    void (*scale_shift)(const void *x, const float *scale, const float *shift, tl_act act, void *y,
-                        int64_t rows, int64_t c);
-    /* sum[c] += x, sum2[c] += (x - center[c])^2 in float64; center may be NULL for 0. */
-    void (*moments)(const void *x, const float *center, double *sum, double *sum2, int64_t rows,
-                    int64_t c);
-    /* sum_dy[c] += dy, sum_dy_x[c] += dy * (x - center[c]) in float64. */
-    void (*moments_backward)(const void *x, const void *dy, const float *center, double *sum_dy,
-                             double *sum_dy_x, int64_t rows, int64_t c);
-    /* dx = (or += when add) dy * a[c] + x * b[c] + d[c]. */
-    void (*affine3)(const void *dy, const void *x, const float *a, const float *b, const float *d,
+    /* Rows of c channels: y = act(x * scale[c] + shift[c] + residual); residual may be NULL. */
+    void (*scale_shift)(const void *x, const float *scale, const float *shift, const void *residual,
+                        tl_act act, void *y, int64_t rows, int64_t c);
+    /* sum[c] += x, sum2[c] += x^2 in float64. */
+    void (*moments)(const void *x, double *sum, double *sum2, int64_t rows, int64_t c);
+    /* sum[c] += dz, sum_x[c] += dz * (x - center[c]) in float64. */
+    void (*moments_backward)(const tl_slopes *slopes, const float *center, double *sum,
+                             double *sum_x, int64_t rows, int64_t c);
+    /* dx = (or += when add) dz * a[c] + x * b[c] + d[c]; dx may be dy. */
+    void (*affine3)(const tl_slopes *slopes, const float *a, const float *b, const float *d,
                     bool add, void *dx, int64_t rows, int64_t c);
 
     /* sum[c] += x in float64, of rows x_step apart. */

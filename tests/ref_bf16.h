@@ -179,44 +179,58 @@ static inline void ref_bf16_mul(const void *left, const void *right, void *to, i
 }
 
 static inline void ref_bf16_scale_shift(const void *from, const float *scale, const float *shift,
-                                        tl_act act, void *to, int64_t rows, int64_t c) {
-    const bf16 *x = from;
+                                        const void *more, tl_act act, void *to, int64_t rows,
+                                        int64_t c) {
+    const bf16 *x = from, *residual = more;
     bf16 *y = to;
-    for (int64_t i = 0; i < rows * c; i++)
-        y[i] = ref_bf16_rounded(tl_ref_act(act, ref_bf16_get(x[i]) * scale[i % c] + shift[i % c]));
+    for (int64_t i = 0; i < rows * c; i++) {
+        float value = ref_bf16_get(x[i]) * scale[i % c] + shift[i % c];
+        if (residual) value += ref_bf16_get(residual[i]);
+        y[i] = ref_bf16_rounded(tl_ref_act(act, value));
+    }
 }
 
-static inline void ref_bf16_affine3(const void *slopes, const void *values, const float *a,
-                                    const float *b, const float *d, bool more, void *to,
-                                    int64_t rows, int64_t c) {
-    const bf16 *dy = slopes, *x = values;
+static inline float ref_bf16_slope(const tl_slopes *s, int64_t i, int64_t c) {
+    const bf16 *x = s->x, *v = s->v;
+    bf16 slope = ((const bf16 *)s->dy)[i];
+    if (s->act != TL_ACT_NONE) {
+        float value = v ? ref_bf16_get(v[i])
+                        : ref_bf16_get(ref_bf16_rounded(ref_bf16_get(x[i]) * s->scale[i % c] +
+                                                        s->shift[i % c]));
+        if (!(value > 0.0f) || (s->act == TL_ACT_RELU6 && !(value < 6.0f))) slope = 0;
+    }
+    if (s->dz) ((bf16 *)s->dz)[i] = slope;
+    return ref_bf16_get(slope);
+}
+
+static inline void ref_bf16_affine3(const tl_slopes *s, const float *a, const float *b,
+                                    const float *d, bool more, void *to, int64_t rows, int64_t c) {
+    const bf16 *x = s->x;
     bf16 *dx = to;
     for (int64_t i = 0; i < rows * c; i++)
         ref_bf16_put(&dx[i], more,
-                     ref_bf16_get(dy[i]) * a[i % c] + ref_bf16_get(x[i]) * b[i % c] + d[i % c]);
+                     ref_bf16_slope(s, i, c) * a[i % c] + ref_bf16_get(x[i]) * b[i % c] + d[i % c]);
 }
 
 /* --- sums over rows --------------------------------------------------------------------------- */
 
-static inline void ref_bf16_moments(const void *from, const float *center, double *sum,
-                                    double *sum2, int64_t rows, int64_t c) {
+static inline void ref_bf16_moments(const void *from, double *sum, double *sum2, int64_t rows,
+                                    int64_t c) {
     const bf16 *x = from;
     for (int64_t i = 0; i < rows * c; i++) {
         double value = (double)ref_bf16_get(x[i]);
-        double centered = center ? value - (double)center[i % c] : value;
         sum[i % c] += value;
-        sum2[i % c] += centered * centered;
+        sum2[i % c] += value * value;
     }
 }
 
-static inline void ref_bf16_moments_backward(const void *values, const void *slopes,
-                                             const float *center, double *sum_dy, double *sum_dy_x,
-                                             int64_t rows, int64_t c) {
-    const bf16 *x = values, *dy = slopes;
+static inline void ref_bf16_moments_backward(const tl_slopes *s, const float *center, double *sum,
+                                             double *sum_x, int64_t rows, int64_t c) {
+    const bf16 *x = s->x;
     for (int64_t i = 0; i < rows * c; i++) {
-        double slope = (double)ref_bf16_get(dy[i]);
-        sum_dy[i % c] += slope;
-        sum_dy_x[i % c] += slope * ((double)ref_bf16_get(x[i]) - (double)center[i % c]);
+        double slope = (double)ref_bf16_slope(s, i, c);
+        sum[i % c] += slope;
+        sum_x[i % c] += slope * ((double)ref_bf16_get(x[i]) - (double)center[i % c]);
     }
 }
 

@@ -51,16 +51,18 @@ static inline void row_add(row_table k, row_buffers *r) {
     k->add(r->a, r->b, r->c, r->n);
 }
 static inline void row_scale_shift(row_table k, row_buffers *r) {
-    k->scale_shift(r->a, r->d, r->d + ROW_C, TL_ACT_NONE, r->b, r->n / ROW_C, ROW_C);
+    k->scale_shift(r->a, r->d, r->d + ROW_C, NULL, TL_ACT_NONE, r->b, r->n / ROW_C, ROW_C);
 }
 static inline void row_moments(row_table k, row_buffers *r) {
-    k->moments(r->a, NULL, r->sums, r->sums + ROW_C, r->n / ROW_C, ROW_C);
+    k->moments(r->a, r->sums, r->sums + ROW_C, r->n / ROW_C, ROW_C);
 }
 static inline void row_moments_back(row_table k, row_buffers *r) {
-    k->moments_backward(r->a, r->b, r->d, r->sums, r->sums + ROW_C, r->n / ROW_C, ROW_C);
+    const tl_slopes s = {.x = r->a, .dy = r->b};
+    k->moments_backward(&s, r->d, r->sums, r->sums + ROW_C, r->n / ROW_C, ROW_C);
 }
 static inline void row_affine3(row_table k, row_buffers *r) {
-    k->affine3(r->a, r->b, r->d, r->d + ROW_C, r->d + 2 * ROW_C, false, r->c, r->n / ROW_C, ROW_C);
+    const tl_slopes s = {.x = r->b, .dy = r->a};
+    k->affine3(&s, r->d, r->d + ROW_C, r->d + 2 * ROW_C, false, r->c, r->n / ROW_C, ROW_C);
 }
 static inline void row_sgd(row_table k, row_buffers *r) {
     const tl_update u = {.lr = 1e-6f, .momentum = 0.9f};

@@ -116,22 +116,74 @@ static void check_arithmetic(const struct tl_kernels *kernels, uint64_t *seed, w
     finish_operands(&o, w);
 }
 
-static void check_channels(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+/* Rows of channels with what a gradient is masked by, and a copy for the reference. */
+typedef struct slope_case {
+    int64_t rows, c;
+    guarded x, dy, v, scale, shift, dz, want_dz;
+    tl_slopes slopes, want;
+} slope_case;
+
+static slope_case make_slopes(uint64_t *seed) {
+    slope_case t = {.rows = random_between(seed, 1, 9), .c = random_between(seed, 1, 70)};
+    size_t n = (size_t)(t.rows * t.c), c = (size_t)t.c;
+    t.x = guarded_random(n, seed);
+    t.dy = guarded_random(n, seed);
+    t.v = guarded_random(n, seed);
+    t.scale = guarded_random(c, seed);
+    t.shift = guarded_random(c, seed);
+    t.dz = guarded_random(n, seed);
+    t.want_dz = guarded_copy(&t.dz);
+    for (size_t i = 0; i < n; i++) t.v.data[i] *= 9.0f; /* past every bend of an activation */
+    for (size_t i = 0; i < c; i++) t.scale.data[i] *= 9.0f;
+    t.slopes = (tl_slopes){.x = t.x.data,
+                           .dy = t.dy.data,
+                           .act = (tl_act)random_between(seed, TL_ACT_NONE, TL_ACT_RELU6),
+                           .v = random_between(seed, 0, 1) ? t.v.data : NULL,
+                           .scale = t.scale.data,
+                           .shift = t.shift.data};
+    t.want = t.slopes;
+    if (random_between(seed, 0, 1)) {
+        t.slopes.dz = t.dz.data;
+        t.want.dz = t.want_dz.data;
+    }
+    return t;
+}
+
+static void finish_slopes(slope_case *t, worst *w) {
+    compare_floats(w, &t->dz, &t->want_dz);
+    guarded *all[] = {&t->x, &t->dy, &t->v, &t->scale, &t->shift, &t->dz, &t->want_dz};
+    free_all(all, 7);
+}
+
+static void check_affine3(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
+    slope_case t = make_slopes(seed);
+    guarded p = guarded_random((size_t)t.c, seed), q = guarded_random((size_t)t.c, seed),
+            r = guarded_random((size_t)t.c, seed);
+    guarded got = guarded_random(t.x.count, seed), want = guarded_copy(&got);
+    bool add = random_between(seed, 0, 1);
+    RUN(kernels, affine3)(&t.slopes, p.data, q.data, r.data, add, got.data, t.rows, t.c);
+    tl_ref_affine3(&t.want, p.data, q.data, r.data, add, want.data, t.rows, t.c);
+    compare_floats(w, &got, &want);
+    if (!add && !t.slopes.dz) { /* in place */
+        RUN(kernels, affine3)(&t.slopes, p.data, q.data, r.data, false, t.dy.data, t.rows, t.c);
+        assert_memory_equal(t.dy.data, got.data, got.count * sizeof(float));
+    }
+    finish_slopes(&t, w);
+    guarded *all[] = {&p, &q, &r, &got, &want};
+    free_all(all, 5);
+}
+
+static void check_scale_shift(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
     int64_t rows = random_between(seed, 1, 9), c = random_between(seed, 1, 50);
     operands o = make_operands((size_t)(rows * c), seed);
-    guarded p = guarded_random((size_t)c, seed), q = guarded_random((size_t)c, seed),
-            r = guarded_random((size_t)c, seed);
-    bool add = random_between(seed, 0, 1);
+    guarded p = guarded_random((size_t)c, seed), q = guarded_random((size_t)c, seed);
+    const float *residual = random_between(seed, 0, 1) ? o.b.data : NULL;
     tl_act act = (tl_act)random_between(seed, 0, TL_ACT_GELU);
-    RUN(kernels, affine3)(o.a.data, o.b.data, p.data, q.data, r.data, add, o.got.data, rows, c);
-    tl_ref_affine3(o.a.data, o.b.data, p.data, q.data, r.data, add, o.want.data, rows, c);
-    compare_floats(w, &o.got, &o.want);
-    RUN(kernels, scale_shift)(o.a.data, p.data, q.data, act, o.got.data, rows, c);
-    tl_ref_scale_shift(o.a.data, p.data, q.data, act, o.want.data, rows, c);
+    RUN(kernels, scale_shift)(o.a.data, p.data, q.data, residual, act, o.got.data, rows, c);
+    tl_ref_scale_shift(o.a.data, p.data, q.data, residual, act, o.want.data, rows, c);
     finish_operands(&o, w);
     guarded_free(&p);
     guarded_free(&q);
-    guarded_free(&r);
 }
 
 static void compare_sums(worst *w, const double *got, const double *want, int64_t count) {
@@ -140,33 +192,33 @@ static void compare_sums(worst *w, const double *got, const double *want, int64_
 }
 
 static void check_moments(const struct tl_kernels *kernels, uint64_t *seed, worst *w) {
-    enum { MAX_C = 50 };
-    int64_t rows = random_between(seed, 1, 9), c = random_between(seed, 1, MAX_C);
-    guarded x = guarded_random((size_t)(rows * c), seed), dy = guarded_random(x.count, seed);
-    guarded center = guarded_random((size_t)c, seed);
-    const float *from = random_between(seed, 0, 1) ? center.data : NULL;
-    guarded sums[2] = {guarded_make((size_t)c * 2), guarded_make((size_t)c * 2)}; /* as doubles */
+    enum { MAX_C = 70 };
+    slope_case t = make_slopes(seed);
+    guarded center = guarded_random((size_t)t.c, seed);
+    guarded sums[2] = {guarded_make((size_t)t.c * 2), guarded_make((size_t)t.c * 2)}; /* doubles */
     double *got[2], want[2][MAX_C] = {{0}};
     for (int i = 0; i < 2; i++) {
         got[i] = (double *)(void *)sums[i].data;
         memset(got[i], 0, sums[i].size);
     }
-    RUN(kernels, moments)(x.data, from, got[0], got[1], rows, c);
-    tl_ref_moments(x.data, from, want[0], want[1], rows, c);
-    compare_sums(w, got[0], want[0], c);
-    compare_sums(w, got[1], want[1], c);
-    RUN(kernels, moments_backward)(x.data, dy.data, center.data, got[0], got[1], rows, c);
-    tl_ref_moments_backward(x.data, dy.data, center.data, want[0], want[1], rows, c);
-    compare_sums(w, got[0], want[0], c);
-    compare_sums(w, got[1], want[1], c);
-    guarded *all[] = {&x, &dy, &center, &sums[0], &sums[1]};
-    free_all(all, 5);
+    RUN(kernels, moments)(t.x.data, got[0], got[1], t.rows, t.c);
+    tl_ref_moments(t.x.data, want[0], want[1], t.rows, t.c);
+    compare_sums(w, got[0], want[0], t.c);
+    compare_sums(w, got[1], want[1], t.c);
+    RUN(kernels, moments_backward)(&t.slopes, center.data, got[0], got[1], t.rows, t.c);
+    tl_ref_moments_backward(&t.want, center.data, want[0], want[1], t.rows, t.c);
+    compare_sums(w, got[0], want[0], t.c);
+    compare_sums(w, got[1], want[1], t.c);
+    finish_slopes(&t, w);
+    guarded *all[] = {&center, &sums[0], &sums[1]};
+    free_all(all, 3);
 }
 
 static void test_elementwise(void **state) {
     (void)state;
     check_tables("add, mul", check_arithmetic, 200);
-    check_tables("scale_shift, affine3", check_channels, 200);
+    check_tables("scale_shift", check_scale_shift, 200);
+    check_tables("affine3", check_affine3, 200);
     check_tables("moments", check_moments, 200);
 }
 

@@ -180,12 +180,22 @@ static void call_mul(const struct tl_kernels *k, const row_case *t, const void *
 }
 static void call_scale_shift(const struct tl_kernels *k, const row_case *t, const void *a,
                              const void *b, void *y) {
-    (void)b;
-    RUN(k, scale_shift)(a, t->p.data, t->q.data, TL_ACT_NONE, y, t->rows, t->c);
+    RUN(k, scale_shift)
+    (a, t->p.data, t->q.data, t->add ? b : NULL, TL_ACT_NONE, y, t->rows, t->c);
+}
+/* What an activation's slope is taken from is b, or, to be added to, follows from a. */
+static tl_slopes slopes_of(const row_case *t, const void *a, const void *b) {
+    return (tl_slopes){.x = a,
+                       .dy = b,
+                       .act = t->act <= TL_ACT_RELU6 ? t->act : TL_ACT_NONE,
+                       .v = t->add ? NULL : b,
+                       .scale = t->q.data,
+                       .shift = t->r.data};
 }
 static void call_affine3(const struct tl_kernels *k, const row_case *t, const void *a,
                          const void *b, void *y) {
-    RUN(k, affine3)(a, b, t->p.data, t->q.data, t->r.data, t->add, y, t->rows, t->c);
+    tl_slopes slopes = slopes_of(t, a, b);
+    RUN(k, affine3)(&slopes, t->p.data, t->q.data, t->r.data, t->add, y, t->rows, t->c);
 }
 static void call_softmax(const struct tl_kernels *k, const row_case *t, const void *a,
                          const void *b, void *y) {
@@ -228,9 +238,10 @@ static void check_sums(const struct tl_kernels *kernels, uint64_t *seed, worst *
     const void *a[2] = {t.a.full.data, t.a.half.data}, *b[2] = {t.b.full.data, t.b.half.data};
     double sums[2][5][MAX_C] = {{{0}}};
     for (int i = 0; i < 2; i++) {
-        RUN(tables[i], moments)(a[i], t.add ? t.p.data : NULL, sums[i][0], sums[i][1], t.rows, t.c);
+        RUN(tables[i], moments)(a[i], sums[i][0], sums[i][1], t.rows, t.c);
+        tl_slopes slopes = slopes_of(&t, a[i], b[i]);
         RUN(tables[i], moments_backward)
-        (a[i], b[i], t.p.data, sums[i][2], sums[i][3], t.rows, t.c);
+        (&slopes, t.p.data, sums[i][2], sums[i][3], t.rows, t.c);
         RUN(tables[i], row_sums)(a[i], t.c, sums[i][4], t.rows, t.c);
     }
     for (int s = 0; s < 5; s++)

@@ -142,56 +142,68 @@ void tl_ref_mul(const void *left, const void *right, void *result, int64_t n) {
 }
 
 static ALWAYS_INLINE void scale_shift_loop(tl_act act, const float *x, const float *scale,
-                                           const float *shift, float *y, int64_t rows, int64_t c) {
-    for (int64_t r = 0; r < rows; r++, x += c, y += c) {
+                                           const float *shift, const float *residual, float *y,
+                                           int64_t rows, int64_t c) {
+    for (int64_t r = 0; r < rows; r++) {
         EACH_BY_ITSELF
-        for (int64_t i = 0; i < c; i++) y[i] = act_value(act, x[i] * scale[i] + shift[i]);
+        for (int64_t i = 0; i < c; i++) {
+            float value = x[r * c + i] * scale[i] + shift[i];
+            y[r * c + i] = act_value(act, residual ? value + residual[r * c + i] : value);
+        }
     }
 }
 
-void tl_ref_scale_shift(const void *x, const float *scale, const float *shift, tl_act act, void *y,
-                        int64_t rows, int64_t c) {
-#define LOOP(constant) scale_shift_loop(constant, x, scale, shift, y, rows, c)
+void tl_ref_scale_shift(const void *x, const float *scale, const float *shift, const void *residual,
+                        tl_act act, void *y, int64_t rows, int64_t c) {
+#define LOOP(constant) scale_shift_loop(constant, x, scale, shift, residual, y, rows, c)
     FOR_ACT(act, LOOP)
 #undef LOOP
 }
 
-void tl_ref_moments(const void *from, const float *center, double *sum, double *sum2, int64_t rows,
-                    int64_t c) {
+void tl_ref_moments(const void *from, double *sum, double *sum2, int64_t rows, int64_t c) {
     const float *x = from;
     for (int64_t r = 0; r < rows; r++, x += c) {
         EACH_BY_ITSELF
         for (int64_t i = 0; i < c; i++) {
             double value = (double)x[i];
-            double centered = center ? value - (double)center[i] : value;
             sum[i] += value;
-            sum2[i] += centered * centered;
+            sum2[i] += value * value;
         }
     }
 }
 
-void tl_ref_moments_backward(const void *values, const void *slopes, const float *center,
-                             double *sum_dy, double *sum_dy_x, int64_t rows, int64_t c) {
-    const float *x = values, *dy = slopes;
-    for (int64_t r = 0; r < rows; r++, x += c, dy += c) {
-        EACH_BY_ITSELF
-        for (int64_t i = 0; i < c; i++) {
-            double gradient = (double)dy[i];
-            sum_dy[i] += gradient;
-            sum_dy_x[i] += gradient * ((double)x[i] - (double)center[i]);
+/* Of element `at`, of channel i. */
+static ALWAYS_INLINE float slope_at(const tl_slopes *s, int64_t at, int64_t i) {
+    const float *x = s->x, *dy = s->dy, *v = s->v;
+    float *dz = s->dz, slope = dy[at];
+    if (s->act != TL_ACT_NONE) {
+        float value = v ? v[at] : x[at] * s->scale[i] + s->shift[i];
+        slope = act_gradient(s->act == TL_ACT_RELU ? TL_ACT_RELU : TL_ACT_RELU6, value, slope);
+    }
+    if (dz) dz[at] = slope;
+    return slope;
+}
+
+void tl_ref_moments_backward(const tl_slopes *slopes, const float *center, double *sum,
+                             double *sum_x, int64_t rows, int64_t c) {
+    const float *x = slopes->x;
+    for (int64_t at = 0; at < rows * c;) {
+        for (int64_t i = 0; i < c; i++, at++) {
+            double slope = (double)slope_at(slopes, at, i);
+            sum[i] += slope;
+            sum_x[i] += slope * ((double)x[at] - (double)center[i]);
         }
     }
 }
 
-void tl_ref_affine3(const void *slopes, const void *values, const float *a, const float *b,
-                    const float *d, bool add, void *result, int64_t rows, int64_t c) {
-    const float *dy = slopes, *x = values;
+void tl_ref_affine3(const tl_slopes *slopes, const float *a, const float *b, const float *d,
+                    bool add, void *result, int64_t rows, int64_t c) {
+    const float *x = slopes->x;
     float *dx = result;
-    for (int64_t r = 0; r < rows; r++, dy += c, x += c, dx += c) {
-        EACH_BY_ITSELF
-        for (int64_t i = 0; i < c; i++) {
-            float value = dy[i] * a[i] + x[i] * b[i] + d[i];
-            dx[i] = add ? dx[i] + value : value;
+    for (int64_t at = 0; at < rows * c;) {
+        for (int64_t i = 0; i < c; i++, at++) {
+            float value = slope_at(slopes, at, i) * a[i] + x[at] * b[i] + d[i];
+            dx[at] = add ? dx[at] + value : value;
         }
     }
 }

@@ -32,13 +32,12 @@ void tl_ref_act_forward(tl_act act, const void *x, void *y, int64_t n);
 void tl_ref_act_backward(tl_act act, const void *v, const void *dy, bool add, void *dx, int64_t n);
 void tl_ref_add(const void *a, const void *b, void *y, int64_t n);
 void tl_ref_mul(const void *a, const void *b, void *y, int64_t n);
-void tl_ref_scale_shift(const void *x, const float *scale, const float *shift, tl_act act, void *y,
-                        int64_t rows, int64_t c);
-void tl_ref_moments(const void *x, const float *center, double *sum, double *sum2, int64_t rows,
-                    int64_t c);
-void tl_ref_moments_backward(const void *x, const void *dy, const float *center, double *sum_dy,
-                             double *sum_dy_x, int64_t rows, int64_t c);
-void tl_ref_affine3(const void *dy, const void *x, const float *a, const float *b, const float *d,
+void tl_ref_scale_shift(const void *x, const float *scale, const float *shift, const void *residual,
+                        tl_act act, void *y, int64_t rows, int64_t c);
+void tl_ref_moments(const void *x, double *sum, double *sum2, int64_t rows, int64_t c);
+void tl_ref_moments_backward(const tl_slopes *slopes, const float *center, double *sum,
+                             double *sum_x, int64_t rows, int64_t c);
+void tl_ref_affine3(const tl_slopes *slopes, const float *a, const float *b, const float *d,
                     bool add, void *dx, int64_t rows, int64_t c);
 
 void tl_ref_row_sums(const void *x, int64_t x_step, double *sum, int64_t rows, int64_t c);

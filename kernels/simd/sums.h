@@ -3,8 +3,8 @@
 #ifndef TL_KERNELS_SIMD_SUMS_H
 #define TL_KERNELS_SIMD_SUMS_H
 
+#include "simd/elementwise.h"
 #include "simd/unroll.h"
-#include "simd/each.h"
 
 enum {
     SUM_VECS = VEC == 16 ? 4 : 2, /* vectors of channels whose two sums fit into the registers */
@@ -12,35 +12,47 @@ enum {
                                      while its channels are walked */
 };
 
-/* What is summed: x and (x - center)^2, or dy and dy (x - center). */
+/* What is summed: x and x^2, or dz and dz (x - center). */
 typedef struct row_sums {
-    const elem *x, *dy;  /* dy NULL: the former */
-    const float *center; /* NULL: 0 */
+    const elem *x;
+    const tl_slopes *slopes;
+    const float *center;
     double *first, *second;
     int64_t c;
 } row_sums;
 
+/* The two terms of the vector at element `at`. */
+SIMD_INLINE void sum_terms(const row_sums *s, const bool gradient, int64_t at, int64_t channel,
+                           vec_mask mask, vec_wide center, vec_wide *first, vec_wide *second) {
+    if (!gradient) {
+        *first = *second = wide_elems(s->x + at, mask);
+        return;
+    }
+    vec x = elem_load_first(s->x + at, mask);
+    fetch_ahead(s->x + at);
+    *first = wide_of(slopes_at(s->slopes, at, channel, mask, x));
+    *second = wide_sub(wide_of(x), center);
+}
+
 /* Rows [begin, end) of `vecs` vectors of channels. */
-SIMD_INLINE void sum_block(const row_sums *s, const bool gradient, const bool centered,
-                           int64_t begin, int64_t end, int64_t channel, const int vecs,
-                           vec_mask mask) {
+SIMD_INLINE void sum_block(const row_sums *s, const bool gradient, int64_t begin, int64_t end,
+                           int64_t channel, const int vecs, vec_mask mask) {
     vec_wide first[SUM_VECS], second[SUM_VECS], center[SUM_VECS];
     UNROLL
     for (int j = 0; j < vecs; j++) {
         int64_t at = channel + j * VEC;
         first[j] = wide_load(s->first + at, mask);
         second[j] = wide_load(s->second + at, mask);
-        center[j] = centered ? wide_floats(s->center + at, mask) : wide_zero();
+        center[j] = gradient ? wide_floats(s->center + at, mask) : wide_zero();
     }
     for (int64_t row = begin; row < end; row++) {
         UNROLL
         for (int j = 0; j < vecs; j++) {
-            int64_t at = row * s->c + channel + j * VEC;
-            vec_wide x = wide_elems(s->x + at, mask);
-            vec_wide offset = centered ? wide_sub(x, center[j]) : x;
-            vec_wide term = gradient ? wide_elems(s->dy + at, mask) : x;
+            int64_t at = channel + j * VEC;
+            vec_wide term, factor;
+            sum_terms(s, gradient, row * s->c + at, at, mask, center[j], &term, &factor);
             first[j] = wide_add(first[j], term);
-            second[j] = wide_fma(gradient ? term : offset, offset, second[j]);
+            second[j] = wide_fma(term, factor, second[j]);
         }
     }
     UNROLL
@@ -52,50 +64,45 @@ SIMD_INLINE void sum_block(const row_sums *s, const bool gradient, const bool ce
 
 /* Where a row's sums do not fit into the registers they are kept in the first-level cache: memory
  * is read in order, and twice as fast as when some channels of several rows are read together. */
-SIMD_INLINE void sum_wide_rows(const row_sums *s, const bool gradient, const bool centered,
-                               int64_t rows) {
+SIMD_INLINE void sum_wide_rows(const row_sums *s, const bool gradient, int64_t rows) {
     for (int64_t row = 0; row < rows; row++) {
-#define BODY(i, mask) sum_block(s, gradient, centered, row, row + 1, i, 1, mask)
+#define BODY(i, mask) sum_block(s, gradient, row, row + 1, i, 1, mask)
         FOR_VECTORS(s->c, BODY);
 #undef BODY
     }
 }
 
-SIMD_INLINE void sum_narrow_rows(const row_sums *s, const bool gradient, const bool centered,
-                                 int64_t rows) {
+SIMD_INLINE void sum_narrow_rows(const row_sums *s, const bool gradient, int64_t rows) {
     int64_t step = SUM_FLOATS / s->c;
     for (int64_t begin = 0; begin < rows; begin += step) {
         int64_t end = begin + step < rows ? begin + step : rows, channel = 0;
         if (s->c == SUM_VECS * VEC) {
-            sum_block(s, gradient, centered, begin, end, 0, SUM_VECS, vec_all());
+            sum_block(s, gradient, begin, end, 0, SUM_VECS, vec_all());
             continue;
         }
         for (; channel < s->c; channel += VEC)
-            sum_block(s, gradient, centered, begin, end, channel, 1, vec_first(s->c - channel));
+            sum_block(s, gradient, begin, end, channel, 1, vec_first(s->c - channel));
     }
 }
 
-SIMD_INLINE void sum_rows_of(const row_sums *s, const bool gradient, const bool centered,
-                             int64_t rows) {
+SIMD_INLINE void sum_rows_of(const row_sums *s, const bool gradient, int64_t rows) {
     if (s->c > SUM_VECS * VEC)
-        sum_wide_rows(s, gradient, centered, rows);
+        sum_wide_rows(s, gradient, rows);
     else
-        sum_narrow_rows(s, gradient, centered, rows);
+        sum_narrow_rows(s, gradient, rows);
 }
 
-static void simd_moments(const void *x, const float *center, double *sum, double *sum2,
-                         int64_t rows, int64_t c) {
-    row_sums s = {.x = x, .center = center, .first = sum, .second = sum2, .c = c};
-    if (center)
-        sum_rows_of(&s, false, true, rows);
-    else
-        sum_rows_of(&s, false, false, rows);
+static void simd_moments(const void *x, double *sum, double *sum2, int64_t rows, int64_t c) {
+    row_sums s = {.x = x, .first = sum, .second = sum2, .c = c};
+    sum_rows_of(&s, false, rows);
 }
 
-static void simd_moments_backward(const void *x, const void *dy, const float *center,
-                                  double *sum_dy, double *sum_dy_x, int64_t rows, int64_t c) {
-    row_sums s = {.x = x, .dy = dy, .center = center, .first = sum_dy, .second = sum_dy_x, .c = c};
-    sum_rows_of(&s, true, true, rows);
+static void simd_moments_backward(const tl_slopes *slopes, const float *center, double *sum,
+                                  double *sum_x, int64_t rows, int64_t c) {
+    const tl_slopes own = *slopes;
+    row_sums s = {
+        .x = own.x, .slopes = &own, .center = center, .first = sum, .second = sum_x, .c = c};
+    sum_rows_of(&s, true, rows);
 }
 
 static void simd_row_sums(const void *from, int64_t x_step, double *sum, int64_t rows, int64_t c) {

@@ -147,7 +147,7 @@ static void follow(const tl_op_call *call, const tl_followed *rows) {
     double *sums = (double *)call->followed + rows->part * 2 * c;
     if (rows->first) memset(sums, 0, 2 * (size_t)c * sizeof *sums);
     const void *x = tl_from_at(call->in[0].data, tl_call_size(call), rows->begin * c);
-    tl_call_kernels(call)->moments(x, NULL, sums, sums + c, rows->end - rows->begin, c);
+    tl_call_kernels(call)->moments(x, sums, sums + c, rows->end - rows->begin, c);
 }
 
 static const double *batch_sums(const tl_op_call *call, const tl_norm_rows *rows) {
@@ -235,7 +235,7 @@ static void place_gradients(const tl_op_call *call, tl_norm_rows *rows) {
     if (call->grad_residual_add) rows->residual_grad = call->grad_residual;
     if (call->grad_residual && !call->grad_residual_add)
         rows->dz = call->grad_residual;
-    else if (rows->act != TL_ACT_NONE && rows->dx && !rows->add)
+    else if (!tl_act_clips(rows->act) && rows->dx && !rows->add)
         rows->dz = rows->dx;
 }
 
@@ -254,7 +254,6 @@ static void backward(const tl_op_call *call) {
     rows.a = a;
     rows.b = b;
     rows.d = d;
-    rows.scaled_only = !call->training;
     tl_norm_backward(call->ctx, &rows);
 }
 

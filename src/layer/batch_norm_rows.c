@@ -13,6 +13,11 @@ typedef struct piece {
     int64_t rows, channel, channels, count;
 } piece;
 
+/* Whether a pass of backward's is one kernel's work, which finds dz on its way. */
+static bool alone(const tl_norm_rows *job) {
+    return job->stored || (tl_act_clips(job->act) && !job->residual_grad && job->dx);
+}
+
 typedef void (*piece_fn)(const tl_norm_rows *job, const piece *p, double *sums);
 
 static void each_piece(const tl_norm_rows *job, int64_t part, double *sums, piece_fn fn) {
@@ -20,7 +25,7 @@ static void each_piece(const tl_norm_rows *job, int64_t part, double *sums, piec
     int64_t rows = tl_part_rows(&job->parts, job->rows, part, part + 1, &first);
     int64_t step = c < TL_CHUNK ? TL_CHUNK / c : 1, width = c < TL_CHUNK ? c : TL_CHUNK;
     /* One kernel alone comes from memory faster when it is not cut up. */
-    if (job->act == TL_ACT_NONE && !job->residual && !job->dz) step = rows, width = c;
+    if (alone(job)) step = rows, width = c;
     for (int64_t row = 0; row < rows; row += step) {
         for (int64_t channel = 0; channel < c; channel += width) {
             piece p = {(first + row) * c + channel, rows - row < step ? rows - row : step, channel,
@@ -56,21 +61,17 @@ tl_norm_rows tl_norm_rows_of(const tl_op_call *call) {
  */
 
 static void scale(const tl_norm_rows *job, const piece *p, tl_act act, void *y) {
+    const void *residual = job->residual ? from_at(job, job->residual, p) : NULL;
     job->kernels->scale_shift(from_at(job, job->x, p), job->scale + p->channel,
-                              job->shift + p->channel, act, y, p->rows, p->channels);
-}
-
-static void forward_piece(const tl_norm_rows *job, const piece *p, double *sums) {
-    (void)sums;
-    void *y = to_at(job, job->y, p);
-    scale(job, p, job->residual ? TL_ACT_NONE : job->act, y);
-    if (!job->residual) return;
-    job->kernels->add(y, from_at(job, job->residual, p), y, p->count);
-    if (job->act != TL_ACT_NONE) job->kernels->act_forward(job->act, y, y, p->count);
+                              job->shift + p->channel, residual, act, y, p->rows, p->channels);
 }
 
 static void forward_task(void *arg, int64_t begin, int64_t end) {
-    for (int64_t part = begin; part < end; part++) each_piece(arg, part, NULL, forward_piece);
+    const tl_norm_rows *job = arg;
+    int64_t c = job->channels, first;
+    piece p = {.rows = tl_part_rows(&job->parts, job->rows, begin, end, &first), .channels = c};
+    p.at = first * c;
+    scale(job, &p, job->act, to_at(job, job->y, &p));
 }
 
 void tl_norm_forward(tl_context *ctx, tl_norm_rows *rows) {
@@ -92,23 +93,31 @@ static const void *slope_source(const tl_norm_rows *job, const piece *p, room *s
     return scratch->values;
 }
 
-/* dz of a piece, which the first pass over it stores and adds where that is wanted. */
-static const void *find_dz(const tl_norm_rows *job, const piece *p, room *scratch) {
-    if (job->stored) return from_at(job, job->dz, p);
-    const void *dy = from_at(job, job->dy, p), *dz = dy;
-    if (job->act != TL_ACT_NONE) {
-        void *to = job->dz ? to_at(job, job->dz, p) : scratch->values;
-        job->kernels->act_backward(job->act, slope_source(job, p, scratch), dy, false, to,
-                                   p->count);
-        dz = to;
-    } else if (job->dz && job->dz != job->dy) {
-        memcpy(to_at(job, job->dz, p), dy, (size_t)p->count * job->size);
+/* dz of a piece, which the first pass over it stores and adds where that is wanted: for a kernel to
+ * find, or in the scratch. */
+static tl_slopes find_slopes(const tl_norm_rows *job, const piece *p, room *scratch) {
+    tl_slopes s = {.dy = from_at(job, job->stored ? job->dz : job->dy, p),
+                   .act = job->stored ? TL_ACT_NONE : job->act,
+                   .v = job->y ? from_at(job, job->y, p) : NULL,
+                   .scale = job->scale + p->channel,
+                   .shift = job->shift + p->channel,
+                   .dz = job->dz && !job->stored ? to_at(job, job->dz, p) : NULL};
+    bool found = s.act == TL_ACT_NONE && (!s.dz || s.dz == s.dy);
+    if (!alone(job) && !found) {
+        void *to = s.dz ? s.dz : scratch->values;
+        const void *v = s.act == TL_ACT_NONE ? s.dy : slope_source(job, p, scratch);
+        job->kernels->act_backward(s.act, v, s.dy, false, to, p->count);
+        s.dy = to;
+        s.act = TL_ACT_NONE;
+        s.dz = NULL;
     }
     if (job->residual_grad) {
         void *to = to_at(job, job->residual_grad, p);
-        job->kernels->add(dz, to, to, p->count);
+        job->kernels->add(s.dy, to, to, p->count);
     }
-    return dz;
+    /* Where x is not kept nobody asks for what depends on it. */
+    s.x = job->x ? from_at(job, job->x, p) : s.dy;
+    return s;
 }
 
 static void end_pass(tl_norm_rows *rows) {
@@ -118,10 +127,8 @@ static void end_pass(tl_norm_rows *rows) {
 
 static void sum_piece(const tl_norm_rows *job, const piece *p, double *sums) {
     room scratch;
-    const void *dz = find_dz(job, p, &scratch);
-    /* Where x is not kept nobody asks for the second sum. */
-    const void *x = job->x ? from_at(job, job->x, p) : dz;
-    job->kernels->moments_backward(x, dz, job->center + p->channel, sums + p->channel,
+    tl_slopes slopes = find_slopes(job, p, &scratch);
+    job->kernels->moments_backward(&slopes, job->center + p->channel, sums + p->channel,
                                    sums + job->channels + p->channel, p->rows, p->channels);
 }
 
@@ -143,15 +150,11 @@ void tl_norm_sums(tl_context *ctx, tl_norm_rows *rows) {
 static void backward_piece(const tl_norm_rows *job, const piece *p, double *sums) {
     (void)sums;
     room scratch;
-    const void *dz = find_dz(job, p, &scratch);
-    if (!job->dx) return;
-    const float *a = job->a + p->channel, *b = job->b + p->channel, *d = job->d + p->channel;
-    void *dx = to_at(job, job->dx, p);
-    if (job->scaled_only && !job->add)
-        job->kernels->scale_shift(dz, a, d, TL_ACT_NONE, dx, p->rows, p->channels);
-    else
-        job->kernels->affine3(dz, job->scaled_only ? dz : from_at(job, job->x, p), a, b, d,
-                              job->add, dx, p->rows, p->channels);
+    tl_slopes slopes = find_slopes(job, p, &scratch);
+    if (job->dx)
+        job->kernels->affine3(&slopes, job->a + p->channel, job->b + p->channel,
+                              job->d + p->channel, job->add, to_at(job, job->dx, p), p->rows,
+                              p->channels);
 }
 
 static void backward_task(void *arg, int64_t begin, int64_t end) {

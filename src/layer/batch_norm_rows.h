@@ -1,6 +1,6 @@
 /* Batch normalisation's passes over the rows of a map, with what the plan lets it do on the way:
- * the sum with a shortcut and an activation. Rows are taken in pieces that stay in the first-level
- * cache, so that all of it costs one trip to memory. */
+ * the sum with a shortcut and an activation. All of it costs one trip to memory: what one kernel
+ * cannot do alone is done in pieces that stay in the first-level cache. */
 #ifndef TL_LAYER_BATCH_NORM_ROWS_H
 #define TL_LAYER_BATCH_NORM_ROWS_H
 
@@ -23,7 +23,6 @@ typedef struct tl_norm_rows {
 
     const void *dy;
     const float *a, *b, *d; /* [C] */
-    bool scaled_only;       /* b and d are 0 */
     const float *center;    /* [C] */
     void *dz;               /* where it is stored, or NULL; may be dy */
     bool stored;            /* an earlier pass did */

@@ -26,11 +26,12 @@ static void sums_task(void *arg, int64_t begin, int64_t end) {
         double *sums = job->sums + part * 2 * c;
         memset(sums, 0, (size_t)c * 2 * sizeof(double));
         const void *x = tl_from_at(job->x, job->size, first * c);
-        if (job->dy)
-            job->kernels->moments_backward(x, tl_from_at(job->dy, job->size, first * c),
-                                           job->center, sums, sums + c, rows, c);
-        else
-            job->kernels->moments(x, NULL, sums, sums + c, rows, c);
+        if (job->dy) {
+            const tl_slopes slopes = {.x = x, .dy = tl_from_at(job->dy, job->size, first * c)};
+            job->kernels->moments_backward(&slopes, job->center, sums, sums + c, rows, c);
+        } else {
+            job->kernels->moments(x, sums, sums + c, rows, c);
+        }
     }
 }
 

@@ -94,10 +94,12 @@ static void apply_task(void *arg, int64_t begin, int64_t end) {
     int64_t first, rows = tl_part_rows(&job->parts, job->rows, begin, end, &first);
     const void *from = tl_from_at(job->from, job->size, first * c);
     void *to = tl_to_at(job->to, job->size, first * c);
-    if (job->add) /* with a shift of 0 */
-        job->kernels->affine3(from, from, job->scale, job->shift, job->shift, true, to, rows, c);
-    else
-        job->kernels->scale_shift(from, job->scale, job->shift, TL_ACT_NONE, to, rows, c);
+    if (job->add) { /* with a shift of 0 */
+        const tl_slopes slopes = {.x = from, .dy = from};
+        job->kernels->affine3(&slopes, job->scale, job->shift, job->shift, true, to, rows, c);
+    } else {
+        job->kernels->scale_shift(from, job->scale, job->shift, NULL, TL_ACT_NONE, to, rows, c);
+    }
 }
 
 static void forward(const tl_op_call *call) {
