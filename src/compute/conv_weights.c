@@ -12,7 +12,7 @@
 #include "compute/winograd.h"
 
 enum {
-    BLOCK_BYTES = 512, /* of a channel's pixels, summed before dw is written */
+    BLOCK_BYTES = 784, /* of a channel's pixels, summed before dw is written */
     PANELS = 8,        /* of B that stay in the second-level cache while all tiles pass over them */
     STRIP = 16,        /* pixels that are brought into all these panels together */
     MAX_GROUP = 2
