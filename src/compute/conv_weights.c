@@ -177,8 +177,17 @@ static void find_slopes(const weights_plan *p, weights_part *part) {
     part->dy = part->grouped;
 }
 
+/* Elements of x for each pixel of dy where an image's are all read, and in the same order; else 0.
+ */
+static int64_t inputs_of_pixel(const weights_plan *p) {
+    const tl_taps *ty = &p->taps.y, *tx = &p->taps.x;
+    int64_t each = ty->stride * tx->stride * p->x_pixel;
+    bool all = ty->count >= ty->stride && tx->count >= tx->stride;
+    return all && p->x_image == ty->out * tx->out * each ? each : 0;
+}
+
 /* What call number `call` of a block fetches for the next block: lines of dy as long as there
- * are any, then of x where pixels of input and output go together. */
+ * are any, then of x. */
 static const void *next_input(const weights_plan *p, const weights_part *part, int64_t call) {
     const int element = p->kernels->element, line = TL_LINE / element;
     int64_t next = part->pixel + part->count, oc = p->conv->oc;
@@ -186,9 +195,9 @@ static const void *next_input(const weights_plan *p, const weights_part *part, i
     if (next + part->count > p->pixels) return NULL;
     if (at < part->count * oc) return tl_element(p->dy, next * oc + at, element);
     at -= part->count * oc;
-    bool together = p->taps.y.stride == 1 && p->taps.x.stride == 1;
-    if (!together || at >= part->count * p->x_pixel) return NULL;
-    return tl_element(p->x, next * p->x_pixel + at, element);
+    int64_t inputs = inputs_of_pixel(p);
+    if (at >= part->count * inputs) return NULL;
+    return tl_element(p->x, next * inputs + at, element);
 }
 
 /* One tile's rows for all panels of the chunk. */
