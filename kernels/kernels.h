@@ -72,10 +72,11 @@ typedef struct tl_gemm_tile {
     const float *bias;    /* [columns] or NULL */
     const void *residual; /* as c, or NULL */
     tl_act act;           /* after bias and residual */
-    const void *next;     /* from here on the first tile fetches 64 bytes for each group of its
-                             products into the second-level cache meanwhile; NULL for none */
-    int64_t next_row;     /* a tile that begins with row i fetches from i * next_row bytes later
-                             on; 0: from where the tile before it ended */
+    bool fetch_added; /* what C holds, or the residual, is far: fetch it before a tile's products */
+    const void *next; /* from here on the first tile fetches 64 bytes for each group of its
+                         products into the second-level cache meanwhile; NULL for none */
+    int64_t next_row; /* a tile that begins with row i fetches from i * next_row bytes later
+                         on; 0: from where the tile before it ended */
 } tl_gemm_tile;
 
 /* Where row i is in c and residual. */

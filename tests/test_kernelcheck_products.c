@@ -74,6 +74,7 @@ static void check_tile_of(const struct tl_kernels *kernels, int rows, int column
                       .b_step = (width + random_between(seed, 0, 3)) * group,
                       .c_float = is_narrow(kernels) && random_between(seed, 0, 1),
                       .accumulate = random_between(seed, 0, 1),
+                      .fetch_added = random_between(seed, 0, 1),
                       .act = (tl_act)random_between(seed, 0, TL_ACT_GELU)};
     const int64_t last = (t.k - 1) / group; /* group of k */
     t.b_tap = (last + 1) * t.b_step + random_between(seed, 0, 5);

@@ -6,7 +6,7 @@
 #include "avx2/vec.h"
 #include "simd/elem_float.h"
 
-enum { TILE_MR = TL_AVX2_MR, TILE_POINTERS = TILE_MR, TILE_SHORT = TILE_MR };
+enum { TILE_MR = TL_AVX2_MR, TILE_POINTERS = TILE_MR, TILE_SHORT = TILE_MR, TILE_MASKS = false };
 #include "simd/gemm.h"
 
 TILE_ROWS(1)
@@ -17,7 +17,8 @@ TILE_ROWS(5)
 TILE_ROWS(6)
 
 void tl_avx2_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns) {
-    static tile_fn *const of_rows[TILE_POINTERS] = {tile_rows_1, tile_rows_2, tile_rows_3,
-                                                    tile_rows_4, tile_rows_5, tile_rows_6};
-    tile_dispatch(tile, rows, columns, tile_rows_6, of_rows);
+    static const tile_kinds kinds = {
+        {tile_rows_1, tile_rows_2, tile_rows_3, tile_rows_4, tile_rows_5, tile_rows_6},
+        tile_rows_6};
+    tile_dispatch(tile, rows, columns, &kinds);
 }

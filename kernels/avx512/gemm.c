@@ -6,7 +6,7 @@
 #include "avx512/vec.h"
 #include "simd/elem_float.h"
 
-enum { TILE_MR = TL_AVX512_MR, TILE_POINTERS = 8, TILE_SHORT = 7 };
+enum { TILE_MR = TL_AVX512_MR, TILE_POINTERS = 8, TILE_SHORT = 7, TILE_MASKS = true };
 #include "simd/gemm.h"
 
 TILE_ROWS(1)
@@ -20,8 +20,8 @@ TILE_ROWS(8)
 TILE_ROWS(14)
 
 void tl_avx512_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns) {
-    static tile_fn *const of_rows[TILE_POINTERS] = {tile_rows_1, tile_rows_2, tile_rows_3,
-                                                    tile_rows_4, tile_rows_5, tile_rows_6,
-                                                    tile_rows_7, tile_rows_8};
-    tile_dispatch(tile, rows, columns, tile_rows_14, of_rows);
+    static const tile_kinds kinds = {{tile_rows_1, tile_rows_2, tile_rows_3, tile_rows_4,
+                                      tile_rows_5, tile_rows_6, tile_rows_7, tile_rows_8},
+                                     tile_rows_14};
+    tile_dispatch(tile, rows, columns, &kinds);
 }

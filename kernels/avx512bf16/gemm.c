@@ -7,7 +7,7 @@
 
 #include "avx512bf16/elem.h"
 
-enum { TILE_MR = TL_AVX512_MR, TILE_POINTERS = 8, TILE_SHORT = 7 };
+enum { TILE_MR = TL_AVX512_MR, TILE_POINTERS = 8, TILE_SHORT = 7, TILE_MASKS = false };
 #include "simd/gemm.h"
 
 TILE_ROWS(1)
@@ -25,8 +25,8 @@ void tl_avx512bf16_gemm_finish(const tl_gemm_tile *tile, const float *sums, int 
 }
 
 void tl_avx512bf16_gemm_tile(const tl_gemm_tile *tile, int64_t rows, int columns) {
-    static tile_fn *const of_rows[TILE_POINTERS] = {tile_rows_1, tile_rows_2, tile_rows_3,
-                                                    tile_rows_4, tile_rows_5, tile_rows_6,
-                                                    tile_rows_7, tile_rows_8};
-    tile_dispatch(tile, rows, columns, tile_rows_14, of_rows);
+    static const tile_kinds kinds = {{tile_rows_1, tile_rows_2, tile_rows_3, tile_rows_4,
+                                      tile_rows_5, tile_rows_6, tile_rows_7, tile_rows_8},
+                                     tile_rows_14};
+    tile_dispatch(tile, rows, columns, &kinds);
 }

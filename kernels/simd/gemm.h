@@ -1,8 +1,9 @@
 /* The batch-reduce tiles of one instruction set. The file that includes this has included its
  * vec.h and elements, and defines TILE_MR, the rows that fit into its registers beside two vectors
- * of B and one of A; TILE_POINTERS, those of which each can have a pointer; and TILE_SHORT, the
- * rows of tiles of few products. Every loop over rows or vectors has constant bounds after
- * inlining, so that the sums stay in registers. */
+ * of B and one of A; TILE_POINTERS, those of which each can have a pointer; TILE_SHORT, the rows of
+ * tiles of few products; and TILE_MASKS, whether tiles mask columns that do not fill vectors. Every
+ * loop over rows or vectors has constant bounds after inlining, so that the sums stay in registers.
+ */
 #ifndef TL_KERNELS_SIMD_GEMM_H
 #define TL_KERNELS_SIMD_GEMM_H
 
@@ -15,6 +16,8 @@
 enum { TILE_VECTORS = 2, TILE_NR = TILE_VECTORS * VEC };
 
 enum { TILE_LINE = 64 }; /* bytes of a cache line */
+
+enum { TILE_NARROW = sizeof(elem) < sizeof(float) };
 
 /* Of more rows than TILE_POINTERS only every third has a pointer: they must be evenly spaced. */
 enum { TILE_EVERY = 3 };
@@ -89,24 +92,19 @@ TILE_INLINE void tile_multiply(const tl_gemm_tile *t, const tile_place *at, cons
     }
 }
 
-TILE_INLINE vec tile_load(const void *from, int64_t at, vec_mask mask) {
-    return elem_load_first((const elem *)from + at, mask);
-}
-
-TILE_INLINE void tile_put(void *to, int64_t at, vec_mask mask, vec x) {
-    elem_store_first((elem *)to + at, mask, x);
-}
-
-/* Adds the same part of C or of the residual to every row. */
+/* Adds the same part of C or of the residual, of whole vectors, to every row. Vectors that are
+ * whole are not masked: AMD's processors make a load wait for a masked store that lies like it in
+ * another page of 4 KB, as rows of C do, and tiles that add to C took up to twice the time. */
 TILE_INLINE void tile_add_rows(const tile_place *p, const void *from, const int rows,
-                               const int vectors, vec_mask last, vec sum[TILE_MR][TILE_VECTORS]) {
-    from = (const elem *)from + p->c_offset;
+                               const int vectors, const bool floats,
+                               vec sum[TILE_MR][TILE_VECTORS]) {
     UNROLL
     for (int i = 0; i < rows; i++) {
-        int64_t at = p->c_row[i];
-        if (vectors > 1) sum[i][0] = vec_add(sum[i][0], tile_load(from, at, vec_all()));
-        vec *end = &sum[i][vectors - 1];
-        *end = vec_add(*end, tile_load(from, at + (vectors - 1) * VEC, last));
+        int64_t at = p->c_offset + p->c_row[i];
+        UNROLL
+        for (int v = 0; v < vectors; v++, at += VEC)
+            sum[i][v] = vec_add(sum[i][v], floats ? vec_load((const float *)from + at)
+                                                  : elem_load((const elem *)from + at));
     }
 }
 
@@ -118,14 +116,41 @@ TILE_INLINE void tile_clamp(const int rows, const int vectors, float high,
     }
 }
 
-TILE_INLINE void tile_store(const tl_gemm_tile *t, const tile_place *p, const int rows,
-                            const int vectors, vec_mask last, vec sum[TILE_MR][TILE_VECTORS]) {
-    elem *c = (elem *)t->c + p->c_offset;
+TILE_INLINE void tile_store(const tile_place *p, void *c, const int rows, const int vectors,
+                            const bool floats, vec sum[TILE_MR][TILE_VECTORS]) {
     UNROLL
     for (int i = 0; i < rows; i++) {
-        int64_t at = p->c_row[i];
-        if (vectors > 1) tile_put(c, at, vec_all(), sum[i][0]);
-        tile_put(c, at + (vectors - 1) * VEC, last, sum[i][vectors - 1]);
+        int64_t at = p->c_offset + p->c_row[i];
+        UNROLL
+        for (int v = 0; v < vectors; v++, at += VEC) {
+            if (floats)
+                vec_store((float *)c + at, sum[i][v]);
+            else
+                elem_store((elem *)c + at, sum[i][v]);
+        }
+    }
+}
+
+/* Both of elements of which the last vector has only its first. */
+TILE_INLINE void tile_add_rows_first(const tile_place *p, const elem *from, const int rows,
+                                     const int vectors, vec_mask last,
+                                     vec sum[TILE_MR][TILE_VECTORS]) {
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        const elem *row = from + p->c_offset + p->c_row[i];
+        if (vectors > 1) sum[i][0] = vec_add(sum[i][0], elem_load(row));
+        vec *end = &sum[i][vectors - 1];
+        *end = vec_add(*end, elem_load_first(row + (vectors - 1) * VEC, last));
+    }
+}
+
+TILE_INLINE void tile_store_first(const tile_place *p, elem *c, const int rows, const int vectors,
+                                  vec_mask last, vec sum[TILE_MR][TILE_VECTORS]) {
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        elem *row = c + p->c_offset + p->c_row[i];
+        if (vectors > 1) elem_store(row, sum[i][0]);
+        elem_store_first(row + (vectors - 1) * VEC, last, sum[i][vectors - 1]);
     }
 }
 
@@ -137,74 +162,45 @@ static __attribute__((noinline)) void tile_act(tl_act act, elem *c, const int64_
         for (int j = 0; j < columns; j += VEC) {
             int64_t at = c_row[i] + j;
             vec_mask mask = vec_first(columns - j);
-            tile_put(c, at, mask, vec_act(act, tile_load(c, at, mask)));
+            elem_store_first(c + at, mask, vec_act(act, elem_load_first(c + at, mask)));
         }
     }
 }
 
-/* --- what is asked of elements narrower than float: sums as floats, which are stored or added to
- * what is there; rarely, an epilogue that writes floats ------------------------------------------
+/* --- sums from memory, for the rare cases of tile_is_rare() -------------------------------------
  */
 
-static inline bool tile_is_sum(const tl_gemm_tile *t) {
-    return t->c_float && !t->bias && !t->residual && t->act == TL_ACT_NONE;
+TILE_INLINE vec tile_load_first(const tl_gemm_tile *t, const void *from, int64_t at,
+                                vec_mask mask) {
+    return t->c_float ? vec_load_first((const float *)from + at, mask)
+                      : elem_load_first((const elem *)from + at, mask);
 }
 
-TILE_INLINE void tile_put_sums(const tl_gemm_tile *t, const tile_place *p, const int rows,
-                               const int vectors, vec_mask last, vec sum[TILE_MR][TILE_VECTORS]) {
-    /* What is not added to is not read: zeros are added. */
-    vec_mask old = vec_first(t->accumulate ? VEC : 0), old_last = vec_first(0);
-    if (t->accumulate) old_last = last;
-    float *tile = (float *)t->c + p->c_offset;
-    UNROLL
-    for (int i = 0; i < rows; i++) {
-        float *c = tile + p->c_row[i], *end = c + (vectors - 1) * VEC;
-        if (vectors > 1) vec_store(c, vec_add(sum[i][0], vec_load_first(c, old)));
-        vec_store_first(end, last, vec_add(sum[i][vectors - 1], vec_load_first(end, old_last)));
-    }
+/* What an epilogue makes of sums from column j on. */
+static inline vec tile_finish_sums(const tl_gemm_tile *t, int64_t at, int j, vec_mask mask,
+                                   vec value) {
+    if (t->accumulate) value = vec_add(value, tile_load_first(t, t->c, at, mask));
+    if (t->bias) value = vec_add(value, vec_load_first(t->bias + j, mask));
+    if (t->residual) value = vec_add(value, tile_load_first(t, t->residual, at, mask));
+    if (t->act > TL_ACT_RELU6) value = elem_rounded(value);
+    return vec_act(t->act, value);
 }
 
-TILE_INLINE vec tile_load_either(const tl_gemm_tile *t, const void *from, int64_t at,
-                                 vec_mask mask) {
-    return t->c_float ? vec_load_first((const float *)from + at, mask) : tile_load(from, at, mask);
-}
-
-/* Row i of sums from memory, of a multiple of VEC columns. */
-static inline void tile_finish_row(const tl_gemm_tile *t, int i, const float *sums, int columns) {
+/* Rows of sums are TILE_NR apart. */
+static __attribute__((noinline)) void tile_finish(const tl_gemm_tile *tile, const float *sums,
+                                                  int rows, int columns) {
+    const tl_gemm_tile t = *tile; /* which no store can change */
     for (int j = 0; j < columns; j += VEC) {
-        vec_mask mask = vec_first(columns - j);
-        int64_t at = tl_gemm_place(t, i) + j;
-        vec value = vec_load(sums + j);
-        if (t->accumulate) value = vec_add(value, tile_load_either(t, t->c, at, mask));
-        if (t->bias) value = vec_add(value, vec_load_first(t->bias + j, mask));
-        if (t->residual) value = vec_add(value, tile_load_either(t, t->residual, at, mask));
-        if (t->act > TL_ACT_RELU6) value = elem_rounded(value);
-        value = vec_act(t->act, value);
-        if (t->c_float)
-            vec_store_first((float *)t->c + at, mask, value);
-        else
-            tile_put(t->c, at, mask, value);
+        const vec_mask mask = vec_first(columns - j);
+        for (int i = 0; i < rows; i++) {
+            int64_t at = tl_gemm_place(&t, i) + j;
+            vec value = tile_finish_sums(&t, at, j, mask, vec_load(sums + i * TILE_NR + j));
+            if (t.c_float)
+                vec_store_first((float *)t.c + at, mask, value);
+            else
+                elem_store_first((elem *)t.c + at, mask, value);
+        }
     }
-}
-
-static __attribute__((noinline, unused)) void tile_finish(const tl_gemm_tile *t, const float *sums,
-                                                          int rows, int columns) {
-    for (int i = 0; i < rows; i++) tile_finish_row(t, i, sums + i * TILE_NR, columns);
-}
-
-TILE_INLINE void tile_finish_slowly(const tl_gemm_tile *t, const tile_place *p, const int rows,
-                                    const int vectors, int columns,
-                                    vec sum[TILE_MR][TILE_VECTORS]) {
-    float memory[TILE_MR * TILE_NR];
-    UNROLL
-    for (int i = 0; i < rows; i++) {
-        for (int v = 0; v < vectors; v++) vec_store(memory + i * TILE_NR + v * VEC, sum[i][v]);
-    }
-    tl_gemm_tile rest = *t;
-    rest.bias = NULL; /* the sums have it */
-    rest.c_row = p->c_row;
-    rest.c_offset = p->c_offset;
-    tile_finish(&rest, memory, rows, columns);
 }
 
 /* The sums begin with the bias, or zeros. */
@@ -219,37 +215,46 @@ TILE_INLINE void tile_begin(const float *bias, const int rows, const int vectors
     }
 }
 
-/* What is added to a tile's sums in the end is fetched before they are computed, as what is going
- * to be written, which it mostly is. */
-static __attribute__((noinline)) void tile_fetch(const tl_gemm_tile *t, const tile_place *p,
-                                                 const void *from, int rows, int columns) {
+/* What is going to be added to a tile's sums is fetched before they are computed, as what is going
+ * to be written, which it mostly is. Calls of a function that did this alone would be free of side
+ * effects to gcc, and left out. */
+TILE_INLINE void tile_fetch(const tl_gemm_tile *t, const tile_place *p, const void *from,
+                            const int rows, const int vectors) {
     const int size = t->c_float ? (int)sizeof(float) : (int)sizeof(elem);
+    ROLLED
     for (int i = 0; i < rows; i++) {
         const char *row = (const char *)from + (p->c_offset + p->c_row[i]) * size;
-        for (int at = 0; at < columns * size; at += TILE_LINE) __builtin_prefetch(row + at, 1, 3);
+        UNROLL
+        for (int v = 0; v < vectors; v++) __builtin_prefetch(row + v * VEC * size, 1, 3);
     }
 }
 
 TILE_INLINE void tile_one(const tl_gemm_tile *t, const tile_place *p, const int rows,
                           const int vectors, int columns) {
     vec sum[TILE_MR][TILE_VECTORS];
-    vec_mask last = vec_first(columns - (vectors - 1) * VEC);
-    if (t->residual) tile_fetch(t, p, t->residual, rows, columns);
-    if (t->accumulate) tile_fetch(t, p, t->c, rows, columns);
+    const bool whole = columns == vectors * VEC;
+    const vec_mask last = TILE_MASKS ? vec_first(columns - (vectors - 1) * VEC) : vec_all();
+    const void *added[2] = {t->accumulate ? t->c : t->residual, t->residual};
+    if (added[0] && t->fetch_added) tile_fetch(t, p, added[1] ? added[1] : added[0], rows, vectors);
     tile_begin(t->bias, rows, vectors, last, sum);
     tile_multiply(t, p, rows, rows > TILE_POINTERS ? TILE_EVERY : 1, vectors, sum);
-    if (sizeof(elem) < sizeof(float) && t->c_float) {
-        if (tile_is_sum(t))
-            tile_put_sums(t, p, rows, vectors, last, sum);
-        else
-            tile_finish_slowly(t, p, rows, vectors, columns, sum);
+    if (TILE_NARROW && t->c_float) {
+        if (t->accumulate) tile_add_rows(p, t->c, rows, vectors, true, sum);
+        tile_store(p, t->c, rows, vectors, true, sum);
         return;
     }
-    if (t->accumulate) tile_add_rows(p, t->c, rows, vectors, last, sum);
-    if (t->residual) tile_add_rows(p, t->residual, rows, vectors, last, sum);
+    for (int i = t->accumulate ? 0 : 1; i < 2 && added[i]; i++) {
+        if (whole || !TILE_MASKS)
+            tile_add_rows(p, added[i], rows, vectors, false, sum);
+        else
+            tile_add_rows_first(p, added[i], rows, vectors, last, sum);
+    }
     if (t->act == TL_ACT_RELU) tile_clamp(rows, vectors, INFINITY, sum);
     if (t->act == TL_ACT_RELU6) tile_clamp(rows, vectors, 6.0f, sum);
-    tile_store(t, p, rows, vectors, last, sum);
+    if (whole || !TILE_MASKS)
+        tile_store(p, t->c, rows, vectors, false, sum);
+    else
+        tile_store_first(p, t->c, rows, vectors, last, sum);
     if (t->act > TL_ACT_RELU6)
         tile_act(t->act, (elem *)t->c + p->c_offset, p->c_row, rows, columns);
 }
@@ -282,31 +287,80 @@ typedef void tile_fn(const tl_gemm_tile *t, tile_place *from, int64_t tiles, int
 
 /* Sums of few products are done in short tiles: what a tile does before and after them overlaps
  * with the products of the next one the better the fewer sums it has. Of one vector tall tiles
- * have few. What is added to in the end needs the time of a tall tile to be fetched. */
-static inline bool tile_is_short(const tl_gemm_tile *t, int columns) {
-    return columns > VEC && t->taps == 1 && t->k <= TILE_FEW && !t->accumulate && !t->residual;
+ * have few. A tall tile alone reads B once. */
+static inline bool tile_is_short(const tl_gemm_tile *t, int64_t rows, int columns) {
+    return rows > TILE_MR && columns > VEC && t->taps == 1 && t->k <= TILE_FEW;
 }
 
 /* How many tiles of TILE_MR rows to begin with. So few rows that would be left over that two
  * smaller tiles can have them and a tall one's are left to these. */
-static inline int64_t tile_count_tall(const tl_gemm_tile *t, int64_t rows, int columns) {
-    if (TILE_POINTERS == TILE_MR || !t->a_row || tile_is_short(t, columns)) return 0;
+static inline int64_t tile_count_tall(int64_t rows) {
     int64_t left = rows % TILE_MR;
     return rows / TILE_MR - (rows > TILE_MR && left > 0 && left <= 2 * TILE_POINTERS - TILE_MR);
 }
 
+/* The tiles of a table, by their rows. */
+typedef struct tile_kinds {
+    tile_fn *of_rows[TILE_POINTERS];
+    tile_fn *tall; /* of TILE_MR rows */
+} tile_kinds;
+
 /* Tall tiles, then smaller ones of as many rows as each other, or one more. */
-static inline void tile_dispatch(const tl_gemm_tile *t, int64_t rows, int columns, tile_fn *tall,
-                                 tile_fn *const of_rows[TILE_POINTERS]) {
+static inline void tile_columns(const tl_gemm_tile *t, int64_t rows, int columns,
+                                const tile_kinds *kinds) {
     tile_place at = tile_first(t);
-    int64_t high = tile_count_tall(t, rows, columns);
-    if (high) tall(t, &at, high, columns);
-    unsigned left = (unsigned)(rows - high * TILE_MR);
+    const bool is_short = tile_is_short(t, rows, columns);
+    const bool any_tall = TILE_MR > TILE_POINTERS && t->a_row && !is_short;
+    int64_t tall = any_tall ? tile_count_tall(rows) : 0;
+    if (tall) kinds->tall(t, &at, tall, columns);
+    unsigned left = (unsigned)(rows - tall * TILE_MR);
     if (left == 0) return;
-    unsigned most = tile_is_short(t, columns) ? TILE_SHORT : TILE_POINTERS;
+    unsigned most = is_short ? TILE_SHORT : TILE_POINTERS;
     unsigned tiles = (left + most - 1) / most, each = left / tiles, more = left % tiles;
-    if (more) of_rows[each](t, &at, more, columns);
-    of_rows[each - 1](t, &at, tiles - more, columns);
+    if (more) kinds->of_rows[each](t, &at, more, columns);
+    kinds->of_rows[each - 1](t, &at, tiles - more, columns);
+}
+
+/* The same by way of memory. Sums begin with the bias here, too. */
+static inline void tile_columns_aside(const tl_gemm_tile *tile, int64_t rows, int columns,
+                                      const tile_kinds *kinds) {
+    float sums[TILE_MR * TILE_NR], bias[TILE_NR];
+    for (int j = 0; tile->bias && j < columns; j += VEC)
+        vec_store(bias + j, vec_load_first(tile->bias + j, vec_first(columns - j)));
+    tl_gemm_tile rest = *tile;
+    rest.bias = NULL;
+    for (int count; rows > 0; rows -= count) {
+        count = rows < TILE_MR ? (int)rows : TILE_MR;
+        tl_gemm_tile part = rest;
+        part.c = sums;
+        part.c_float = true;
+        part.c_row = NULL;
+        part.c_apart = TILE_NR;
+        part.c_offset = 0;
+        part.accumulate = false;
+        part.bias = tile->bias ? bias : NULL;
+        part.residual = NULL;
+        part.act = TL_ACT_NONE;
+        part.next = NULL;
+        tile_columns(&part, count, (columns + VEC - 1) / VEC * VEC, kinds);
+        tile_finish(&rest, sums, count, columns);
+        tl_gemm_move(&rest, count);
+    }
+}
+
+/* What would make every tile longer and is rarely asked for: columns that fill no vector, without
+ * masks; of elements narrower than float an epilogue that writes floats. */
+static inline bool tile_is_rare(const tl_gemm_tile *t, int columns) {
+    bool floats = TILE_NARROW && t->c_float && (t->residual || t->act != TL_ACT_NONE);
+    return floats || (!TILE_MASKS && columns % VEC);
+}
+
+static inline void tile_dispatch(const tl_gemm_tile *t, int64_t rows, int columns,
+                                 const tile_kinds *kinds) {
+    if (tile_is_rare(t, columns))
+        tile_columns_aside(t, rows, columns, kinds);
+    else
+        tile_columns(t, rows, columns, kinds);
 }
 
 #define TILE_ROWS(count)                                                                           \

@@ -312,7 +312,8 @@ static tl_gemm_tile depth_tile(const gather_plan *p, const gather_depth *d) {
                           .c_apart = g->c_pixel,
                           .accumulate = g->accumulate || !d->first,
                           .residual = e ? e->residual : NULL,
-                          .act = e ? e->act : TL_ACT_NONE};
+                          .act = e ? e->act : TL_ACT_NONE,
+                          .fetch_added = true};
 }
 
 static void place_panel(const gather_plan *p, const gather_depth *d, const gather_panel *panel,
