@@ -12,11 +12,12 @@
 
 #define DEPTHWISE_INLINE static inline __attribute__((always_inline))
 
-/* Pixels of a row computed together; the largest kernel whose loops are unrolled; channels in
- * which rows of pixels are walked along, so that the columns that the next pixels share, and the
- * weights, stay in the first-level cache. */
+/* Pixels of a row computed together: with 32 registers 7, which divide the widths of most networks'
+ * maps; the largest kernel that is done in blocks of them; channels in which rows of pixels are
+ * walked along, so that the columns that the next pixels share, and the weights, stay in the
+ * first-level cache. */
 enum {
-    DW_PIXELS = 4,
+    DW_PIXELS = VEC == 16 ? 7 : 4,
     DW_ROWS = TL_DEPTHWISE_ROWS,
     DW_MAX = 5,
     DW_CHANNELS = 8 * VEC,
@@ -159,43 +160,96 @@ static void depthwise_any(const tl_depthwise_row *d, int row, int64_t pixel, int
 
 /* --- square kernels of neighbouring taps ------------------------------------------------------ */
 
-/* DW_PIXELS pixels of DW_ROWS rows and a whole vector of channels; column q of the input serves tap
- * q - p * stride of pixel p. Only the first and the last size / 2 columns may lie outside. */
+/* A vector of channels of neighbouring pixels: the input's column under the first of them, which
+ * may be negative, how many there are from it on, and where it is in a row. */
+typedef struct depthwise_place {
+    const elem *const *rows;
+    int64_t channel, first, end, at;
+} depthwise_place;
+
+/* The weights of a row of taps. */
+DEPTHWISE_INLINE void depthwise_weights(const tl_depthwise_row *d, int64_t channel, int row,
+                                        const int size, vec *weight) {
+    const float *w = d->w + row * d->w_row + channel;
+    UNROLL
+    for (int j = 0; j < size; j++) weight[j] = vec_load(w + j * d->w_tap);
+}
+
+/* Adds the products of input row i with DW_PIXELS pixels of each of the output rows [from, to),
+ * which it is under. Column q serves tap q - p * stride of pixel p. */
+DEPTHWISE_INLINE void depthwise_taps(const tl_depthwise_row *d, const depthwise_place *place, int i,
+                                     const vec *all, const int size, const int stride,
+                                     const int from, const int to, vec sum[DW_ROWS][DW_PIXELS]) {
+    if (!place->rows[i]) return;
+    const elem *x = place->rows[i] + place->at;
+    const int columns = (DW_PIXELS - 1) * stride + size;
+    vec weight[DW_ROWS][DW_MAX];
+    UNROLL
+    for (int r = from; r < to; r++) {
+        int row = i - r * stride;
+        if (!all) depthwise_weights(d, place->channel, row, size, weight[r]);
+        UNROLL
+        for (int j = 0; all && j < size; j++) weight[r][j] = all[row * size + j];
+    }
+    UNROLL
+    for (int q = 0; q < columns; q++, x += d->x_pixel) {
+        if (q < size / 2 && q < -place->first) continue;
+        if (q >= columns - size / 2 && q >= place->end) continue;
+        vec column = elem_load(x);
+        UNROLL
+        for (int p = 0; p < DW_PIXELS; p++) {
+            int j = q - p * stride;
+            if (j < 0 || j >= size) continue;
+            UNROLL
+            for (int r = from; r < to; r++) sum[r][p] = vec_fma(column, weight[r][j], sum[r][p]);
+        }
+    }
+}
+
+DEPTHWISE_INLINE void depthwise_input(const tl_depthwise_row *d, const depthwise_place *place,
+                                      int i, const vec *all, const int size, const int stride,
+                                      vec sum[DW_ROWS][DW_PIXELS]) {
+    if (i < stride)
+        depthwise_taps(d, place, i, all, size, stride, 0, 1, sum);
+    else if (i < size)
+        depthwise_taps(d, place, i, all, size, stride, 0, 2, sum);
+    else
+        depthwise_taps(d, place, i, all, size, stride, 1, 2, sum);
+}
+
+/* All input rows. The weights of a small kernel are held in registers; the loops of a larger one
+ * are not unrolled whole: that would be much code for little. */
+DEPTHWISE_INLINE void depthwise_inputs(const tl_depthwise_row *d, const depthwise_place *place,
+                                       const int size, const int stride,
+                                       vec sum[DW_ROWS][DW_PIXELS]) {
+    const int inputs = size + (DW_ROWS - 1) * stride;
+    if (size > 3) {
+        ROLLED
+        for (int i = 0; i < inputs; i++) depthwise_input(d, place, i, NULL, size, stride, sum);
+        return;
+    }
+    vec weight[9];
+    UNROLL
+    for (int i = 0; i < size; i++) depthwise_weights(d, place->channel, i, size, weight + i * size);
+    UNROLL
+    for (int i = 0; i < inputs; i++) depthwise_input(d, place, i, weight, size, stride, sum);
+}
+
+/* DW_PIXELS pixels of DW_ROWS rows and a whole vector of channels. Only the first and the last
+ * size / 2 columns may lie outside. */
 DEPTHWISE_INLINE void depthwise_block(const tl_depthwise_row *d, const elem *const *rows,
                                       int64_t pixel, int64_t channel, const int size,
                                       const int stride) {
-    vec sum[DW_ROWS][DW_PIXELS], weight[DW_MAX * DW_MAX];
+    const int64_t first = d->first + pixel * stride;
+    const depthwise_place place = {rows, channel, first, d->width - first,
+                                   first * d->x_pixel + channel};
+    vec sum[DW_ROWS][DW_PIXELS];
     UNROLL
     for (int r = 0; r < DW_ROWS; r++) {
         UNROLL
         for (int p = 0; p < DW_PIXELS; p++) sum[r][p] = vec_set(0.0f);
     }
-    UNROLL
-    for (int t = 0; t < size * size; t++)
-        weight[t] = vec_load(d->w + t / size * d->w_row + t % size * d->w_tap + channel);
-    const int64_t first = d->first + pixel * stride, end = d->width - first;
-    const int64_t x_pixel = d->x_pixel, at = first * x_pixel + channel;
-    const int columns = (DW_PIXELS - 1) * stride + size;
-    UNROLL
-    for (int i = 0; i < size + (DW_ROWS - 1) * stride; i++) {
-        if (!rows[i]) continue;
-        const elem *x = rows[i] + at;
-        UNROLL
-        for (int q = 0; q < columns; q++, x += x_pixel) {
-            if (q < size / 2 && q < -first) continue;
-            if (q >= columns - size / 2 && q >= end) continue;
-            vec column = elem_load(x);
-            UNROLL
-            for (int p = 0; p < DW_PIXELS; p++) {
-                UNROLL
-                for (int r = 0; r < DW_ROWS; r++) {
-                    int j = q - p * stride, k = i - r * stride;
-                    if (j >= 0 && j < size && k >= 0 && k < size)
-                        sum[r][p] = vec_fma(column, weight[k * size + j], sum[r][p]);
-                }
-            }
-        }
-    }
+    depthwise_inputs(d, &place, size, stride, sum);
     UNROLL
     for (int r = 0; r < DW_ROWS; r++)
         if (r < d->rows) depthwise_finish(d, r, pixel, channel, DW_PIXELS, vec_all(), sum[r]);
