@@ -195,6 +195,10 @@ bool cli_given(const cli_args *args, const char *name) {
     return index >= 0 && args->values[index];
 }
 
+const char *cli_operand(const cli_args *args) {
+    return args->operand_count ? args->operands[0] : NULL;
+}
+
 const char *cli_text(const cli_args *args, const char *name) {
     int index = index_of(args, name);
     if (index < 0) return NULL;

@@ -56,6 +56,8 @@ struct cli_args {
 int cli_parse(const cli_command *command, int argc, char **argv, char **operands, cli_args *args);
 void cli_print_help(const cli_command *command);
 
+/* What follows the flags, the first of it, or NULL. */
+const char *cli_operand(const cli_args *args);
 /* Values by flag name: as given, else the table's preset, else NULL or 0. */
 const char *cli_text(const cli_args *args, const char *name);
 bool cli_given(const cli_args *args, const char *name);

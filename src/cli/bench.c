@@ -233,7 +233,7 @@ static json_t *summary(const job *work) {
      * the gradients of its input and of its weights. */
     double gflops = tl_model_flops(work->model) * (work->training ? 3 : 1) / least / 1e9;
     return json_pack("{s:s, s:s, s:I, s:i, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f}", "network",
-                     args->operand_count ? args->operands[0] : cli_text(args, "--arch"), "mode",
+                     cli_operand(args) ? cli_operand(args) : cli_text(args, "--arch"), "mode",
                      cli_text(args, "--mode"), "batch", (json_int_t)work->batch, "threads",
                      tl_context_threads(ctx), "dtype", tl_dtype_name(work->session->dtype), "isa",
                      tl_context_isa(ctx), "iters", (json_int_t)work->iterations, "ms_per_image_min",
@@ -293,7 +293,7 @@ static int bench(const cli_session *session, tl_model *model) {
 
 static int run(const cli_args *args) {
     if (cli_given(args, "--list-isa")) return list_isa(args);
-    return cli_with_model(args, args->operand_count ? args->operands[0] : NULL, bench);
+    return cli_with_model(args, cli_operand(args), bench);
 }
 
 const cli_command cli_bench = {

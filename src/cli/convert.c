@@ -40,7 +40,7 @@ static int run(const cli_args *args) {
     if (find_format(args->operands[1]) < 0)
         return cli_misuse(args, "OUT is \"%s\"; expected a name that ends in .safetensors or .onnx",
                           args->operands[1]);
-    return cli_with_model(args, args->operands[0], convert);
+    return cli_with_model(args, cli_operand(args), convert);
 }
 
 const cli_command cli_convert = {

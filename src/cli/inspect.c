@@ -174,7 +174,7 @@ static int inspect(const cli_session *session, tl_model *model) {
 }
 
 static int run(const cli_args *args) {
-    return cli_with_model(args, args->operand_count ? args->operands[0] : NULL, inspect);
+    return cli_with_model(args, cli_operand(args), inspect);
 }
 
 const cli_command cli_inspect = {

@@ -20,7 +20,7 @@ static int verify(const cli_session *session, tl_model *model) {
 }
 
 static int run(const cli_args *args) {
-    return cli_with_model(args, args->operands[0], verify);
+    return cli_with_model(args, cli_operand(args), verify);
 }
 
 const cli_command cli_verify = {
