@@ -29,7 +29,7 @@ typedef struct winograd_plan {
     bool streams; /* packed weights do not stay in the second-level cache */
     size_t zero_bytes, v_bytes, block_bytes;
     /* set by run */
-    const void *x, *zero;
+    tl_winograd_images x;
     const char *packed;
     const tl_epilogue *epilogue;
     bool add;
@@ -144,17 +144,22 @@ static void place_tile(const winograd_plan *p, int64_t tile, int64_t *n, int64_t
     *n = tile / p->tiles_x / p->tiles_y;
 }
 
-/* Zeros where a tile leaves the image. */
-static void find_pixels(const winograd_plan *p, int64_t tile, const void **pixels) {
+void tl_winograd_find_pixels(const tl_winograd_images *images, int64_t n, int64_t y, int64_t x,
+                             int high, int wide, const void **pixels) {
+    const int64_t h = images->h, w = images->w;
+    for (int i = 0; i < high * wide; i++) {
+        int64_t at_y = y + i / wide, at_x = x + i % wide;
+        bool inside = at_y >= 0 && at_y < h && at_x >= 0 && at_x < w;
+        int64_t at = ((n * h + at_y) * w + at_x) * images->c;
+        pixels[i] = inside ? tl_element(images->data, at, images->element) : images->zero;
+    }
+}
+
+static void find_inputs(const winograd_plan *p, int64_t tile, const void **pixels) {
     const tl_conv *c = p->conv;
     int64_t n, y, x;
     place_tile(p, tile, &n, &y, &x);
-    for (int i = 0; i < p->points; i++) {
-        int64_t in_y = y - c->pad_top + i / p->in_w, in_x = x - c->pad_left + i % p->in_w;
-        bool inside = in_y >= 0 && in_y < c->h && in_x >= 0 && in_x < c->w;
-        int64_t at = ((n * c->h + in_y) * c->w + in_x) * c->ic;
-        pixels[i] = inside ? tl_element(p->x, at, p->kernels->element) : p->zero;
-    }
+    tl_winograd_find_pixels(&p->x, n, y - c->pad_top, x - c->pad_left, p->in_h, p->in_w, pixels);
 }
 
 static void transform_inputs(void *arg, int64_t begin, int64_t end) {
@@ -163,10 +168,10 @@ static void transform_inputs(void *arg, int64_t begin, int64_t end) {
     const tl_conv *c = p->conv;
     const int element = p->kernels->element;
     const void *pixels[2][TL_WINOGRAD_POINTS];
-    find_pixels(p, b->first + begin, pixels[begin % 2]);
+    find_inputs(p, b->first + begin, pixels[begin % 2]);
     for (int64_t tile = begin; tile < end; tile++) {
         bool more = tile + 1 < end;
-        if (more) find_pixels(p, b->first + tile + 1, pixels[(tile + 1) % 2]);
+        if (more) find_inputs(p, b->first + tile + 1, pixels[(tile + 1) % 2]);
         tl_winograd_input call = {.f = p->form,
                                   .x = pixels[tile % 2],
                                   .next = pixels[(tile + more) % 2],
@@ -311,12 +316,11 @@ void tl_winograd_run(tl_context *ctx, const tl_conv *conv, tl_winograd f, const 
                      void *work) {
     winograd_plan p = make_plan(ctx, conv, f);
     memset(work, 0, p.zero_bytes);
-    p.x = x;
+    p.x = (tl_winograd_images){x, work, conv->h, conv->w, conv->ic, p.kernels->element};
     p.packed = packed;
     p.epilogue = epilogue;
     p.add = add;
     p.y = y;
-    p.zero = work;
     p.blocks = (char *)work + p.zero_bytes;
     bool shared = p.tiles < p.block * p.threads;
     p.follow =

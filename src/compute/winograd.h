@@ -33,6 +33,16 @@ void tl_winograd_run(tl_context *ctx, const tl_conv *conv, tl_winograd f, const 
                      const void *packed, const tl_epilogue *epilogue, bool add, void *y,
                      void *work);
 
+/* Some images [n h w c], and c zeros that stand for the pixels around them. */
+typedef struct tl_winograd_images {
+    const void *data, *zero;
+    int64_t h, w, c;
+    int element; /* bytes */
+} tl_winograd_images;
+/* Points to the pixels of the tile of `high` lines of `wide` that begins at (y, x) of image n. */
+void tl_winograd_find_pixels(const tl_winograd_images *images, int64_t n, int64_t y, int64_t x,
+                             int high, int wide, const void **pixels);
+
 /* Fewer pixels than these, in all images, do not pay for the transforms of weights that both
  * gradients take. */
 enum { TL_WINOGRAD_GRADIENT_PIXELS = 512 };

@@ -24,7 +24,7 @@ typedef struct weights_plan {
     int64_t u_point, v_point, s_point; /* from point to point */
     size_t zero_bytes;
     /* set by run */
-    const void *x, *dy, *zero;
+    tl_winograd_images x, dy;
     float *dw;
     void *u;              /* transformed dy [point][row tile][tile][mr], in groups of tiles */
     void *v;              /* transformed x [point][panel][tile][nr], too */
@@ -63,18 +63,6 @@ size_t tl_winograd_weights_work_bytes(tl_context *ctx, const tl_conv *conv, tl_w
            (size_t)(p.points * p.s_point) * sizeof(float);
 }
 
-/* The pixels of `side` x `side` from (y, x) of image n of [h][w][channels] on; zeros outside. */
-static void find_square(const weights_plan *p, const void *images, int64_t h, int64_t w,
-                        int64_t channels, int64_t n, int64_t y, int64_t x, int side,
-                        const void **pixels) {
-    for (int i = 0; i < side * side; i++) {
-        int64_t at_y = y + i / side, at_x = x + i % side;
-        bool inside = at_y >= 0 && at_y < h && at_x >= 0 && at_x < w;
-        int64_t at = ((n * h + at_y) * w + at_x) * channels;
-        pixels[i] = inside ? tl_element(images, at, p->kernels->element) : p->zero;
-    }
-}
-
 typedef struct tile_pixels {
     const void *dy[TL_WINOGRAD_POINTS], *x[TL_WINOGRAD_POINTS];
 } tile_pixels;
@@ -83,9 +71,9 @@ static void find_pixels(const weights_plan *p, int64_t tile, tile_pixels *pixels
     const tl_conv *c = p->conv;
     int64_t x = tile % p->tiles_x * p->form.m, y = tile / p->tiles_x % p->tiles_y * p->form.m;
     int64_t n = tile / p->tiles_x / p->tiles_y;
-    find_square(p, p->dy, c->oh, c->ow, c->oc, n, y, x, p->form.m, pixels->dy);
-    find_square(p, p->x, c->h, c->w, c->ic, n, y - c->pad_top, x - c->pad_left, p->form.m + 2,
-                pixels->x);
+    const int side = p->form.m, in_side = side + 2;
+    tl_winograd_find_pixels(&p->dy, n, y, x, side, side, pixels->dy);
+    tl_winograd_find_pixels(&p->x, n, y - c->pad_top, x - c->pad_left, in_side, in_side, pixels->x);
 }
 
 /* Transforms the call's pixels `width` of `channels` at a time, as value number `tile` of the sum;
@@ -178,10 +166,9 @@ void tl_winograd_backward_weights(tl_context *ctx, const tl_conv *conv, tl_winog
     weights_plan p = make_plan(ctx, conv, f);
     const int group = p.kernels->group;
     memset(work, 0, p.zero_bytes);
-    p.x = x;
-    p.dy = dy;
+    p.x = (tl_winograd_images){x, work, conv->h, conv->w, conv->ic, p.kernels->element};
+    p.dy = (tl_winograd_images){dy, work, conv->oh, conv->ow, conv->oc, p.kernels->element};
     p.dw = dw;
-    p.zero = work;
     p.u = (char *)work + p.zero_bytes;
     p.v = (char *)p.u + factor_bytes(&p, p.u_point);
     p.sums = (float *)(void *)((char *)p.v + factor_bytes(&p, p.v_point));
