@@ -24,6 +24,8 @@ enum { TILE_EVERY = 3 };
 
 enum { TILE_FEW = 256 * ELEM_GROUP }; /* products */
 
+enum { TILE_AHEAD = 2048 }; /* bytes */
+
 /* Where a tile is. To begin one takes few instructions: they have to be done while the last tile's
  * products are. */
 typedef struct tile_place {
@@ -73,6 +75,14 @@ TILE_INLINE void tile_group(const tile_rows *a, const elem *b, const int rows, c
     }
 }
 
+/* One row alone, as a dense layer's of one sample, waits for B, which is read but once: what will
+ * soon be wanted of it is fetched into the first-level cache. */
+TILE_INLINE void tile_fetch_ahead(const elem *b, const int vectors) {
+    UNROLL
+    for (int v = 0; v < vectors; v++)
+        __builtin_prefetch((const char *)b + TILE_AHEAD + v * TILE_LINE, 0, 3);
+}
+
 TILE_INLINE void tile_multiply(const tl_gemm_tile *t, const tile_place *at, const int rows,
                                const int every, const int vectors, vec sum[TILE_MR][TILE_VECTORS]) {
     const char *next = at->next;
@@ -81,8 +91,12 @@ TILE_INLINE void tile_multiply(const tl_gemm_tile *t, const tile_place *at, cons
         const elem *b = (const elem *)t->b + r * t->b_tap;
         int64_t k = t->k;
         for (; k >= ELEM_GROUP; k -= ELEM_GROUP) {
-            __builtin_prefetch(next, 0, 2);
-            next += TILE_LINE;
+            if (rows == 1) {
+                tile_fetch_ahead(b, vectors);
+            } else {
+                __builtin_prefetch(next, 0, 2);
+                next += TILE_LINE;
+            }
             tile_group(&a, b, rows, every, vectors, 0, sum);
             UNROLL
             for (int i = 0; i < rows; i += every) a.start[i / every] += t->a_step;
