@@ -4,7 +4,8 @@
  * do. Blocks of pixels are outermost: one block of dy and x serves all taps before the next is
  * touched. Some panels are packed together, which reads whole pixels, and stay in the second-level
  * cache while a tile's rows, which come from far apart, meet all of them. Where the kernels want
- * values of k, here pixels, in groups, those of dy are brought together first. */
+ * values of k, here pixels, in groups, those of dy are brought together first. Of a 1x1 convolution
+ * of all pixels x is B as it lies, and a block can be longer. */
 #include <string.h>
 
 #include "compute/conv_parts.h"
@@ -12,9 +13,10 @@
 #include "compute/winograd.h"
 
 enum {
-    BLOCK_BYTES = 784, /* of a channel's pixels, summed before dw is written */
-    PANELS = 8,        /* of B that stay in the second-level cache while all tiles pass over them */
-    STRIP = 16,        /* pixels that are brought into all these panels together */
+    BLOCK_BYTES = 784,   /* of a channel's pixels, summed before dw is written */
+    DIRECT_BYTES = 1024, /* the same where B is not packed */
+    PANELS = 8, /* of B that stay in the second-level cache while all tiles pass over them */
+    STRIP = 16, /* pixels that are brought into all these panels together */
     MAX_GROUP = 2
 };
 
@@ -35,12 +37,21 @@ typedef struct weights_plan {
     int64_t pixels, block;
     int64_t dy_step; /* from group to group of pixels, of dy as the kernels want it */
     int64_t x_pixel, x_row, x_image;
+    bool direct; /* B is read where x lies */
     size_t panel_bytes, dy_bytes, slot_bytes;
     tl_cut cut; /* of units x tiles */
     const void *x, *dy;
     float *dw;
     char *slots;
 } weights_plan;
+
+/* Whether pixels of x follow each other as those of dy do, and no panel ends inside of a vector. */
+static bool is_direct(const weights_plan *p) {
+    const tl_taps *ty = &p->taps.y, *tx = &p->taps.x;
+    bool all = ty->count * tx->count == 1 && ty->out == ty->in && tx->out == tx->in;
+    return all && ty->first == 0 && tx->first == 0 && ty->stride == 1 && tx->stride == 1 &&
+           p->kernels->group == 1 && p->k % p->kernels->nr_narrow == 0;
+}
 
 static weights_plan make_plan(tl_context *ctx, const tl_conv *c, const tl_joined *joined) {
     weights_plan p = {.kernels = tl_conv_kernels(ctx, c), .conv = c};
@@ -53,12 +64,14 @@ static weights_plan make_plan(tl_context *ctx, const tl_conv *c, const tl_joined
     p.panels = (p.columns + p.kernels->nr - 1) / p.kernels->nr;
     p.units = c->groups * p.panels;
     p.pixels = c->n * c->oh * c->ow;
-    const int64_t most = BLOCK_BYTES / element, blocks = (p.pixels + most - 1) / most;
+    p.direct = is_direct(&p);
+    const int64_t most = (p.direct ? DIRECT_BYTES : BLOCK_BYTES) / element;
+    const int64_t blocks = (p.pixels + most - 1) / most;
     p.block = ((p.pixels + blocks - 1) / blocks + group - 1) / group * group;
     p.x_pixel = c->ic;
     p.x_row = (joined->used ? joined->width : c->w) * c->ic;
     p.x_image = c->h * p.x_row;
-    p.panel_bytes = tl_cut_bytes((size_t)(most * p.kernels->nr * element));
+    if (!p.direct) p.panel_bytes = tl_cut_bytes((size_t)(most * p.kernels->nr * element));
     /* Groups a power of 2 apart would share cache sets. */
     p.dy_step = group > 1 ? c->oc * group + TL_LINE / element : c->oc;
     if (group > 1) p.dy_bytes = tl_cut_bytes((size_t)(most / group * p.dy_step * element));
@@ -200,6 +213,19 @@ static const void *next_input(const weights_plan *p, const weights_part *part, i
     return tl_element(p->x, next * inputs + at, element);
 }
 
+/* B of a panel of `width` columns. */
+static void place_panel(const weights_plan *p, const weights_part *part, const weights_chunk *chunk,
+                        int64_t panel, int width, tl_gemm_tile *tile) {
+    int64_t column = chunk->group * p->k + chunk->column + panel * p->kernels->nr;
+    if (p->direct) {
+        tile->b = tl_element(p->x, part->pixel * p->x_pixel + column, p->kernels->element);
+        tile->b_step = p->x_pixel;
+    } else {
+        tile->b = part->panels + (size_t)panel * p->panel_bytes;
+        tile->b_step = width * p->kernels->group;
+    }
+}
+
 /* One tile's rows for all panels of the chunk. */
 static void run_tile(const weights_plan *p, weights_part *part, const weights_chunk *chunk,
                      int64_t tile) {
@@ -217,14 +243,13 @@ static void run_tile(const weights_plan *p, weights_part *part, const weights_ch
             .a = &a,
             .a_row = kernels->group,
             .a_step = p->dy_step,
-            .b = part->panels + (size_t)panel * p->panel_bytes,
-            .b_step = width * kernels->group,
             .c = p->dw + row * p->columns + chunk->column + panel * kernels->nr,
             .c_float = true,
             .c_apart = p->columns,
             .accumulate = true,
             .next = next_input(p, part, part->calls++),
         };
+        place_panel(p, part, chunk, panel, width, &t);
         kernels->gemm_tile(&t, rows, columns);
     }
 }
@@ -235,7 +260,7 @@ static void run_block(const weights_plan *p, weights_part *part) {
     part->calls = 0;
     for (int64_t unit = part->unit_begin; unit < part->unit_end; unit += chunk.panels) {
         chunk = chunk_at(p, unit, part->unit_end);
-        pack_panels(p, part, &chunk);
+        if (!p->direct) pack_panels(p, part, &chunk);
         for (int64_t tile = part->tile_begin; tile < part->tile_end; tile++)
             run_tile(p, part, &chunk, tile);
     }
