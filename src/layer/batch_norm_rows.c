@@ -157,8 +157,10 @@ static void backward_piece(const tl_norm_rows *job, const piece *p, double *sums
                               p->channels);
 }
 
+/* Last parts first: of what the pass before this one read, and of what the next step reads of dx,
+ * the part that was touched last is still in the last-level cache. */
 static void backward_task(void *arg, int64_t begin, int64_t end) {
-    for (int64_t part = begin; part < end; part++) each_piece(arg, part, NULL, backward_piece);
+    for (int64_t part = end; part-- > begin;) each_piece(arg, part, NULL, backward_piece);
 }
 
 void tl_norm_backward(tl_context *ctx, tl_norm_rows *rows) {
