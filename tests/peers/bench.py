@@ -205,7 +205,8 @@ def compare(args, folder, name, batch, threads, mode, peers):
             contestants[kind] = Peer(kind, name, folder, batch, threads, mode)
         except RuntimeError as error:
             print(f"[  SKIPPED ] {error}", flush=True)
-    runs = 1 if mode.startswith("train") or batch > 1 else 4
+    # libtl's runs are a process of their own each time, whose first are slower: enough of them.
+    runs = 2 if mode.startswith("train") else 3 if batch > 1 else 20
     least = {kind: min(c.seconds(runs) for _ in range(1)) for kind, c in contestants.items()}
     for _ in range(args.rounds):
         for kind, contestant in contestants.items():
