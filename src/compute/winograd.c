@@ -147,11 +147,12 @@ static void place_tile(const winograd_plan *p, int64_t tile, int64_t *n, int64_t
 void tl_winograd_find_pixels(const tl_winograd_images *images, int64_t n, int64_t y, int64_t x,
                              int high, int wide, const void **pixels) {
     const int64_t h = images->h, w = images->w;
-    for (int i = 0; i < high * wide; i++) {
-        int64_t at_y = y + i / wide, at_x = x + i % wide;
-        bool inside = at_y >= 0 && at_y < h && at_x >= 0 && at_x < w;
-        int64_t at = ((n * h + at_y) * w + at_x) * images->c;
-        pixels[i] = inside ? tl_element(images->data, at, images->element) : images->zero;
+    for (int64_t at_y = y; at_y < y + high; at_y++) {
+        for (int64_t at_x = x; at_x < x + wide; at_x++) {
+            bool inside = at_y >= 0 && at_y < h && at_x >= 0 && at_x < w;
+            int64_t at = ((n * h + at_y) * w + at_x) * images->c;
+            *pixels++ = inside ? tl_element(images->data, at, images->element) : images->zero;
+        }
     }
 }
 
